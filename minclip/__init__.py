@@ -1,0 +1,1 @@
+"""CLIP, SigLIP and CLIPA, small enough to read: one concept, one file."""

@@ -1,0 +1,88 @@
+"""The directory of a run (README: "What a run leaves"): opened, guarded and described.
+
+A run is finished when `metrics.json`, written last, exists. Every file but the log is replaced whole.
+"""
+
+import json
+import platform
+import shutil
+from pathlib import Path
+
+import torch
+
+from minclip.checkpoint import cut_log, write_json
+from minclip.clip import CLIP
+from minclip.tokenizer import Tokenizer
+
+# Settings that do not change what is computed: a resumed run may have others.
+FREE = ("resume", "overwrite", "output_dir", "log_every", "checkpoint_every", "tracker", "progress")
+
+
+def check_output_dir(output: Path | None, config: dict, resume: bool, overwrite: bool) -> None:
+    """Raise FileExistsError or ValueError unless a run with `config` may be written to `output`."""
+    if resume and overwrite:
+        raise ValueError("--resume goes on with a run and --overwrite replaces it; choose one")
+    if output is None or not output.exists() or not any(output.iterdir()):
+        return
+    if not (output / "config.json").exists():
+        raise FileExistsError(f"{output} is not empty and holds no run; choose another --output_dir")
+    if overwrite:
+        return
+    known = json.loads((output / "config.json").read_text())["train"]
+    changed = sorted(
+        f"{key}: {known.get(key)} -> {value}" for key, value in flat(config).items() if known.get(key) != value
+    )
+    if not resume:
+        kind = "a finished" if (output / "metrics.json").exists() else "an unfinished"
+        raise FileExistsError(f"{output} already holds {kind} run; use --resume, --overwrite or another --output_dir")
+    if changed:
+        raise ValueError(f"{output} holds a run with other settings ({'; '.join(changed)}); resume with the same ones")
+
+
+def flat(config: dict) -> dict:
+    """The settings that fix what a run computes, nested ones by dotted names, as JSON would give them back."""
+    plain = {}
+    for key, value in json.loads(json.dumps(config)).items():
+        if isinstance(value, dict):
+            plain |= {f"{key}.{inner}": v for inner, v in value.items()}
+        elif key not in FREE:
+            plain[key] = value
+    return plain
+
+
+def read_precision(output: Path | None) -> str | None:
+    """The precision that the run in `output` settled on, or None."""
+    if output is None or not (output / "config.json").exists():
+        return None
+    return json.loads((output / "config.json").read_text())["precision"]
+
+
+def open_run(output: Path, config: dict, model: CLIP, tokenizer: Tokenizer, step: int, info: dict) -> list[dict]:
+    """Make or reopen the directory for a run that stands at `step`; returns the log up to there."""
+    if step == 0 and output.exists():
+        shutil.rmtree(output)
+    output.mkdir(parents=True, exist_ok=True)
+    if step == 0:
+        from dataclasses import asdict
+
+        tokenizer.save(output / "tokenizer.json")
+        versions = {"python": platform.python_version(), "torch": torch.__version__}
+        write_json(
+            output / "config.json", {"model": asdict(model.config), "train": flat(config), **info, "versions": versions}
+        )
+    (output / "metrics.json").unlink(missing_ok=True)
+    return cut_log(output / "metrics.jsonl", step)
+
+
+def append_line(log: Path | None, line: dict) -> None:
+    """Append one line to the log, if there is one."""
+    if log is not None:
+        with open(log, "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def device_name(device: torch.device) -> str:
+    """What the run computed on, such as `NVIDIA H200` or `cpu (2 threads)`."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type} ({torch.get_num_threads()} threads)" if device.type == "cpu" else device.type

@@ -1,0 +1,178 @@
+"""The two transformers: pictures as patches (ViT) and captions as tokens (CLIP section 2.4).
+
+Both are the same pre-norm blocks; what differs is what goes in, what may be attended to, and which
+token's state stands for the whole.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from minclip.tokenizer import END_ID, PAD_ID
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """softmax(q k^T / sqrt(d)) v for `[B, heads, N, d]`; mask: bool, True where a query may see a key.
+
+    Written out on the CPU: the fused kernel's backward is many times slower there for the short
+    sequences of this repository. Elsewhere the fused kernel does the same.
+    """
+    if q.device.type != "cpu":
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    scores = q * q.shape[-1] ** -0.5 @ k.transpose(-2, -1)  # [B, heads, N, N]
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf)
+    return scores.softmax(-1).to(v.dtype) @ v  # [B, heads, N, d]
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x))."""
+
+    def __init__(self, width: int, heads: int, mlp_ratio: float = 4.0, dropout: float = 0.0) -> None:
+        super().__init__()
+        hidden = int(width * mlp_ratio)
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.attention_out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mlp_in, self.mlp_out = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        self.heads, self.dropout = heads, nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """x: `[B, N, W]`; mask: bool, True where a query (row) may see a key (column). Returns `[B, N, W]`."""
+        qkv = self.qkv(self.norm1(x)).unflatten(-1, (3, self.heads, -1))  # [B, N, 3, heads, W / heads]
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each [B, heads, N, W / heads]
+        attended = attention(q, k, v, mask)
+        x = x + self.dropout(self.attention_out(attended.transpose(1, 2).flatten(2)))
+        return x + self.dropout(self.mlp_out(F.gelu(self.mlp_in(self.norm2(x)))))
+
+
+def init_transformer(blocks: nn.ModuleList, width: int) -> None:
+    """CLIP's initialisation: output layers are scaled down with depth, so the residual stream keeps its size."""
+    for block in blocks:
+        nn.init.normal_(block.qkv.weight, std=width**-0.5)
+        nn.init.normal_(block.mlp_in.weight, std=(2 * width) ** -0.5)
+        for layer in (block.attention_out, block.mlp_out):
+            nn.init.normal_(layer.weight, std=width**-0.5 * (2 * len(blocks)) ** -0.5)
+        for layer in (block.qkv, block.attention_out, block.mlp_in, block.mlp_out):
+            nn.init.zeros_(layer.bias)
+
+
+def check_heads(width: int, heads: int) -> None:
+    """Raise a clear error when the width cannot be divided among the heads."""
+    if width % heads:
+        raise ValueError(f"width {width} is not a multiple of heads {heads}; choose another width or number of heads")
+
+
+class MapPool(nn.Module):
+    """Multi-head attention pooling with a learned query, then an MLP (SigLIP's image head)."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.probe = nn.Parameter(torch.randn(1, 1, width) * width**-0.5)
+        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.norm = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[B, N, W]` -> `[B, W]`."""
+        probe = self.probe.expand(len(x), -1, -1)  # [B, 1, W]
+        pooled = self.attention(probe, x, x, need_weights=False)[0]
+        return (pooled + self.mlp(self.norm(pooled)))[:, 0]
+
+
+class VisionTransformer(nn.Module):
+    """Image tower: `[B, 3, S, S]` in [-1, 1] -> features `[B, width]`.
+
+    pool: `cls` (an extra token, CLIP), `mean` (of the patches, CLIPA) or `map` (attention, SigLIP).
+    """
+
+    def __init__(
+        self,
+        image_size: int = 32,
+        patch_size: int = 4,
+        width: int = 128,
+        layers: int = 4,
+        heads: int = 4,
+        pool: str = "mean",
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if image_size % patch_size:
+            raise ValueError(f"image_size {image_size} is not a multiple of patch_size {patch_size}")
+        if pool not in ("cls", "mean", "map"):
+            raise ValueError(f"unknown pool {pool!r}; choose cls, mean or map")
+        check_heads(width, heads)
+        self.pool, self.output_dim = pool, width
+        self.patch_embedding = nn.Conv2d(3, width, patch_size, patch_size, bias=False)
+        tokens = (image_size // patch_size) ** 2 + (pool == "cls")
+        self.position_embedding = nn.Parameter(torch.randn(tokens, width) * width**-0.5)
+        self.cls_embedding = nn.Parameter(torch.randn(width) * width**-0.5) if pool == "cls" else None
+        self.norm_in, self.norm_out = nn.LayerNorm(width), nn.LayerNorm(width)  # norm_in: CLIP's one extra norm
+        self.blocks = nn.ModuleList(Block(width, heads, dropout=dropout) for _ in range(layers))
+        self.map_pool = MapPool(width, heads) if pool == "map" else None
+        init_transformer(self.blocks, width)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """`[B, 3, S, S]` -> `[B, width]`."""
+        x = self.patch_embedding(images).flatten(2).transpose(1, 2)  # [B, N, W]
+        if self.pool == "cls":
+            x = torch.cat([self.cls_embedding.expand(len(x), 1, -1), x], 1)  # [B, 1 + N, W]
+        x = self.norm_in(x + self.position_embedding)
+        for block in self.blocks:
+            x = block(x)
+        if self.pool == "map":
+            return self.map_pool(self.norm_out(x))
+        return self.norm_out(x[:, 0] if self.pool == "cls" else x.mean(1))
+
+
+class TextTransformer(nn.Module):
+    """Text tower: ids `[B, L]` -> features `[B, width]`.
+
+    causal: each token sees only those before it (CLIP). pool: `eos` (the state at the end token, CLIP),
+    `last` (the last position, SigLIP, padding and all) or `mean` (of the tokens that are not padding).
+    Ids may be shorter than `context_length`. With `eos` and `mean`, padding changes nothing: causal
+    tokens never see it, and without `causal` it is masked out.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        context_length: int = 24,
+        width: int = 128,
+        layers: int = 2,
+        heads: int = 4,
+        causal: bool = True,
+        pool: str = "eos",
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if pool not in ("eos", "last", "mean"):
+            raise ValueError(f"unknown pool {pool!r}; choose eos, last or mean")
+        check_heads(width, heads)
+        self.causal, self.pool, self.output_dim, self.context_length = causal, pool, width, context_length
+        self.token_embedding = nn.Embedding(vocab_size, width)
+        self.position_embedding = nn.Parameter(torch.randn(context_length, width) * 0.01)
+        self.blocks = nn.ModuleList(Block(width, heads, dropout=dropout) for _ in range(layers))
+        self.norm_out = nn.LayerNorm(width)
+        nn.init.normal_(self.token_embedding.weight, std=0.02)
+        init_transformer(self.blocks, width)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Long `[B, L]` -> `[B, width]`. Raises ValueError when L exceeds context_length."""
+        length = ids.shape[1]
+        if length > self.context_length:
+            raise ValueError(f"captions of {length} tokens do not fit context_length {self.context_length}")
+        x = self.token_embedding(ids) + self.position_embedding[:length]  # [B, L, W]
+        mask = None
+        if self.causal:
+            mask = torch.ones(length, length, dtype=torch.bool, device=ids.device).tril()  # [L, L]
+        elif self.pool != "last":  # SigLIP's `last` pools a padding position, so there padding must be seen
+            mask = (ids != PAD_ID)[:, None, None, :]  # [B, 1, 1, L]
+        for block in self.blocks:
+            x = block(x, mask)
+        if self.pool == "last":
+            return self.norm_out(x[:, -1])
+        if self.pool == "mean":
+            real = (ids != PAD_ID).unsqueeze(-1).to(x.dtype)  # [B, L, 1]
+            return self.norm_out((x * real).sum(1) / real.sum(1))
+        end = (ids == END_ID).int().argmax(1)  # [B], the first end token
+        return self.norm_out(x[torch.arange(len(x), device=x.device), end])

@@ -1,0 +1,335 @@
+"""Train a CLIP or a SigLIP.
+
+    accelerate launch minclip/train.py --output_dir runs/first          # one or several GPUs, or the CPU
+    python -m minclip.train --loss sigmoid --output_dir runs/sigmoid    # one process
+    torchrun --nproc_per_node 2 minclip/train.py --norm group           # two CPU processes
+
+The defaults are the demo: the embedded emoji, a small ResNet, two minutes and a half on two CPU cores.
+`--help` lists everything; `--resume` goes on with a run that was stopped, bit for bit on a CPU.
+"""
+
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from minclip import runs
+from minclip.checkpoint import load_state, save_state
+from minclip.clip import CLIP, LOSSES, CLIPConfig, build_clip
+from minclip.data import Augmentation, BatchOrder, Pairs, augment, load_pairs, step_generator
+from minclip.report import evaluate, table, write_report
+from minclip.sigmoid_loss import sigmoid_loss, uninformed_sigmoid_loss
+from minclip.softmax_loss import softmax_loss, uninformed_softmax_loss
+from minclip.tokenizer import PAD_ID, Tokenizer
+
+PRECISIONS = ("auto", "fp32", "bf16", "fp64")
+
+
+@dataclass
+class TrainConfig:
+    """One run. `model` holds the shape of the two towers; its fields are flags like the others."""
+
+    model: CLIPConfig = field(default_factory=CLIPConfig)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    data: str = "emoji"
+    """emoji (embedded), shapes (made on the spot), or a folder of parquet in the hub's layout"""
+    split: str = "train"
+    """the split to train on"""
+    output_dir: str = "runs/latest"
+    """where the run is kept; empty keeps nothing"""
+    batch_size: int = 256
+    """pairs a step, over all processes"""
+    max_steps: int = 600
+    """steps in all"""
+    lr: float = 2e-3
+    """highest learning rate, reached after the warm-up"""
+    warmup_steps: int = 50
+    """steps of linear warm-up, then the rate falls to zero along a cosine"""
+    weight_decay: float = 0.2
+    """AdamW's decay; gains, biases and the loss's scalars have none"""
+    beta2: float = 0.98
+    """AdamW's second beta (CLIP 0.98 for ViT, SigLIP and CLIPA 0.95)"""
+    scalar_lr_factor: float = 10.0
+    """learning rate of logit_scale and logit_bias, as a multiple of lr: Adam moves a scalar by about lr a step"""
+    precision: str = "auto"
+    """fp32, bf16 (autocast), fp64, or auto: whichever of fp32 and bf16 is faster here, by a short measurement"""
+    seed: int = 0
+    """fixes weights, batches and augmentation"""
+    resume: bool = False
+    """go on with the run in output_dir"""
+    overwrite: bool = False
+    """replace the run in output_dir"""
+    log_every: int = 5
+    """steps from one line of metrics.jsonl to the next"""
+    checkpoint_every: int = 200
+    """steps from one checkpoint to the next"""
+    tracker: str = ""
+    """tensorboard, or any other tracker that accelerate knows; empty for none"""
+    progress: bool = True
+    """show a progress bar"""
+
+
+@dataclass
+class TrainResult:
+    """What a run leaves: the model in evaluation mode, its tokenizer, metrics.json's content, the log's lines."""
+
+    model: CLIP
+    tokenizer: Tokenizer
+    metrics: dict
+    history: list[dict]
+
+
+def train(
+    config: TrainConfig, on_step: Callable[[int, CLIP], None] | None = None, pairs: Pairs | None = None
+) -> TrainResult:
+    """Train as `config` says; returns the model and its evaluation, and keeps both in `config.output_dir`.
+
+    `on_step(step, model)` is called after every step, 1 to max_steps. `pairs` replaces the dataset that
+    `config.data` names. Raises ValueError, FileNotFoundError or FileExistsError with one sentence that
+    names what is wrong before anything is written, and FloatingPointError at the first loss that is not
+    finite (the last checkpoint is kept).
+    """
+    from accelerate import Accelerator
+    from tqdm.auto import tqdm
+
+    check_config(config)
+    output = Path(config.output_dir) if config.output_dir else None
+    runs.check_output_dir(output, asdict(config), config.resume, config.overwrite)
+    pairs = load_pairs(config.data, config.split) if pairs is None else pairs
+    order = BatchOrder(pairs.groups, config.batch_size, config.seed)
+
+    precision = runs.read_precision(output) if config.resume else None
+    precision = precision or resolve_precision(config.precision)
+    mixed = "bf16" if precision == "bf16" else "no"
+    accelerator = Accelerator(
+        mixed_precision=mixed, log_with=config.tracker or None, project_dir=config.output_dir or None
+    )
+    n, rank, device = accelerator.num_processes, accelerator.process_index, accelerator.device
+    if config.batch_size % n:
+        raise ValueError(f"batch_size {config.batch_size} is not a multiple of the {n} processes; choose one that is")
+    local = slice(rank * config.batch_size // n, (rank + 1) * config.batch_size // n)  # this process's part of a batch
+
+    state = load_state(output / "state") if output and config.resume else None
+    tokenizer = Tokenizer.load(output / "tokenizer.json") if state else train_tokenizer(pairs, config.model)
+    tokens = CaptionTokens(pairs, tokenizer, config.model.context_length)
+    torch.manual_seed(config.seed)
+    model = build_clip(replace(config.model, vocab_size=tokenizer.vocab_size))
+    dtype = torch.float64 if precision == "fp64" else torch.float32
+    model.to(device=device, dtype=dtype, memory_format=torch.channels_last)
+    optimizer = make_optimizer(model, config)
+    first, seconds, history = 0, 0.0, []
+    if state:
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        first, seconds = state["step"], state["seconds"]
+    log = None
+    if accelerator.is_main_process and output:
+        info = {"num_processes": n, "device": runs.device_name(device), "precision": precision}
+        history = runs.open_run(output, asdict(config), model, tokenizer, first, info)
+        log = output / "metrics.jsonl"
+    if config.tracker:
+        accelerator.init_trackers("minclip")
+    wrapped, optimizer = accelerator.prepare(model, optimizer)
+    wrapped.train()
+
+    uninformed = UNINFORMED[config.model.loss](config.batch_size)
+    n_parameters = sum(p.numel() for p in model.parameters())
+    accelerator.print(f"{n_parameters:,} parameters, {len(pairs):,} pairs, {precision} on {n} x {device.type}")
+    accelerator.print(f"loss of an uninformed model: {uninformed:.3f} (a loss that stays there learns nothing)")
+    quiet = not (config.progress and accelerator.is_main_process)
+    bar = tqdm(total=config.max_steps, initial=first, disable=quiet, smoothing=0.05, unit="step")
+    pending: list[Tensor] = []  # losses not looked at yet: looking makes a GPU wait
+    began = time.perf_counter() - seconds
+    for step in range(first, config.max_steps):
+        lr = set_learning_rate(optimizer, config, step)
+        images, ids = make_batch(pairs, tokens, order, config, step, local, device)
+        torch.manual_seed(draw_seed(config.seed, step, rank))  # dropout's randomness, too, depends on the step alone
+        loss = compute_loss(config.model.loss, *wrapped(images.to(dtype), ids))
+        accelerator.backward(loss)
+        optimizer.step()
+        optimizer.zero_grad()
+        model.clamp_logit_scale()
+
+        done, pending = step + 1, [*pending, loss.detach()]
+        log_now = done % config.log_every == 0 or done == config.max_steps
+        save_now = output is not None and done % config.checkpoint_every == 0 and done < config.max_steps
+        if log_now or save_now:
+            losses = accelerator.reduce(torch.stack(pending), "mean").tolist()
+            check_finite(losses, done - len(losses) + 1, output)
+            pending, seconds = [], time.perf_counter() - began
+        if log_now:
+            speed = done * config.batch_size / seconds
+            line = {"step": done, "loss": losses[-1], "lr": lr, "logit_scale": model.logit_scale.exp().item()}
+            line |= {} if model.logit_bias is None else {"logit_bias": model.logit_bias.item()}
+            line |= {"images_per_second": round(speed, 1), "seconds": round(seconds, 2)}
+            history.append(line)
+            runs.append_line(log, line)
+            accelerator.log(line, step=done)
+            bar.set_postfix_str(f"loss {losses[-1]:.3f}, {speed:.0f} images/s", refresh=False)
+        if save_now and accelerator.is_main_process:
+            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "seconds": seconds}
+            save_state(output / "state", done, state)
+        bar.update()
+        if on_step:
+            on_step(done, model)
+    bar.close()
+    model.eval()
+    metrics = {"max_steps": config.max_steps, "train_seconds": round(seconds, 2), "images_per_second": round(speed, 1)}
+    metrics |= {"loss_first": history[0]["loss"], "loss_last": history[-1]["loss"], "loss_uninformed": uninformed}
+    metrics |= {"seed": config.seed, "device": runs.device_name(device), "num_processes": n, "precision": precision}
+    metrics["n_parameters"] = n_parameters
+    if accelerator.is_main_process:
+        metrics["zero_shot"] = evaluate(model, tokenizer, config.data)
+        if output:
+            write_report(output, model, tokenizer, config.data, history, metrics)
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
+    return TrainResult(model, tokenizer, metrics, history)
+
+
+UNINFORMED = {"softmax": uninformed_softmax_loss, "sigmoid": uninformed_sigmoid_loss}
+
+
+def check_config(config: TrainConfig) -> None:
+    """Raise ValueError for a setting that no run can have."""
+    if config.model.loss not in LOSSES:
+        raise ValueError(f"unknown loss {config.model.loss!r}; choose from {', '.join(LOSSES)}")
+    for name in ("batch_size", "max_steps", "log_every", "checkpoint_every"):
+        if getattr(config, name) < 1:
+            raise ValueError(f"{name} is {getattr(config, name)}; it must be at least 1")
+    if config.precision not in PRECISIONS:
+        raise ValueError(f"unknown precision {config.precision!r}; choose from {', '.join(PRECISIONS)}")
+
+
+def compute_loss(kind: str, image_features: Tensor, text_features: Tensor, *scalars: Tensor) -> Tensor:
+    """The loss of the whole batch; on several processes, its part for this process's images."""
+    if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
+        from torch.distributed.nn.functional import all_gather
+
+        image_features, text_features = torch.cat(all_gather(image_features)), torch.cat(all_gather(text_features))
+    return (softmax_loss if kind == "softmax" else sigmoid_loss)(image_features, text_features, *scalars)
+
+
+class CaptionTokens:
+    """All captions of all pairs, tokenised once; `pick` chooses one a pair."""
+
+    def __init__(self, pairs: Pairs, tokenizer: Tokenizer, context_length: int) -> None:
+        counts = torch.tensor([len(texts) for texts in pairs.captions])
+        self.counts, self.starts = counts, counts.cumsum(0) - counts  # [N]
+        self.ids = tokenizer([text for texts in pairs.captions for text in texts], context_length)  # [all captions, L]
+
+    def pick(self, rows: Tensor, draw: Tensor) -> Tensor:
+        """One caption of each of `rows`, by uniform numbers `draw` `[B]`: ids `[B, length of the longest]`.
+
+        The padding that all share is cut off: it changes nothing (see `TextTransformer`) but the time.
+        """
+        ids = self.ids[self.starts[rows] + (draw * self.counts[rows]).long()]  # [B, L]
+        return ids[:, : (ids != PAD_ID).sum(1).max()]
+
+
+def make_batch(
+    pairs: Pairs,
+    tokens: CaptionTokens,
+    order: BatchOrder,
+    config: TrainConfig,
+    step: int,
+    local: slice,
+    device: torch.device,
+) -> tuple[Tensor, Tensor]:
+    """This process's part of step `step`: augmented pictures `[B / n, 3, S, S]` and ids `[B / n, L]`."""
+    draw = torch.rand(config.batch_size, 17, generator=step_generator(config.seed, 3, step), dtype=torch.float64)
+    rows, draw = order.indices(step)[local], draw[local]
+    images = augment(pairs.images[rows].to(device), config.model.image_size, draw[:, :16], config.augmentation)
+    return images.contiguous(memory_format=torch.channels_last), tokens.pick(rows, draw[:, 16]).to(device)
+
+
+def train_tokenizer(pairs: Pairs, model: CLIPConfig) -> Tokenizer:
+    """A tokenizer for the training captions; the same on every process."""
+    return Tokenizer.train(sorted({text for texts in pairs.captions for text in texts}), model.vocab_size)
+
+
+def make_optimizer(model: CLIP, config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW without decay on gains, biases and scalars (CLIP section 2.5); the loss's scalars learn faster."""
+    scalars = [p for p in (model.logit_scale, model.logit_bias) if p is not None]
+    others = [p for p in model.parameters() if all(p is not scalar for scalar in scalars)]
+    groups = [
+        {"params": [p for p in others if p.ndim >= 2], "weight_decay": config.weight_decay, "lr_factor": 1.0},
+        {"params": [p for p in others if p.ndim < 2], "weight_decay": 0.0, "lr_factor": 1.0},
+        {"params": scalars, "weight_decay": 0.0, "lr_factor": config.scalar_lr_factor},
+    ]
+    fused = model.logit_scale.device.type in ("cpu", "cuda")
+    return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, config.beta2), eps=1e-6, fused=fused)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, config: TrainConfig, step: int) -> float:
+    """Linear warm-up, then a cosine to zero (CLIP section 2.5); returns the rate of the towers."""
+    lr = config.lr * min(1, (step + 1) / max(1, config.warmup_steps))
+    lr *= 0.5 * (1 + math.cos(math.pi * step / config.max_steps))
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["lr_factor"]
+    return lr
+
+
+def draw_seed(*key: int) -> int:
+    """A seed for torch's global generator that depends on all of `key`."""
+    return int(torch.randint(2**62, (1,), generator=step_generator(*key, 4)))
+
+
+def check_finite(losses: list[float], first_step: int, output: Path | None) -> None:
+    """Stop at the first loss that is NaN or infinite."""
+    for step, loss in enumerate(losses, first_step):
+        if not math.isfinite(loss):
+            kept = f"checkpoints up to here are in {output / 'state'}" if output else "nothing was kept"
+            raise FloatingPointError(
+                f"the loss became {loss} at step {step}; {kept}; lower --lr or use --precision fp32"
+            )
+
+
+def resolve_precision(precision: str) -> str:
+    """fp32, bf16 or fp64; `auto` times a convolution forward and backward and takes the faster of fp32 and bf16."""
+    if precision != "auto":
+        return precision
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    seconds = {}
+    x = torch.randn(64, 64, 16, 16, device=device).contiguous(memory_format=torch.channels_last).requires_grad_()
+    layer = torch.nn.Conv2d(64, 64, 3, padding=1).to(device, memory_format=torch.channels_last)
+    for name in ("fp32", "bf16") * 4:
+        began = time.perf_counter()
+        with torch.autocast(device, torch.bfloat16, enabled=name == "bf16"):
+            layer(x).float().sum().backward()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        seconds[name] = min(time.perf_counter() - began, seconds.get(name, math.inf))
+    return "bf16" if seconds["bf16"] < 0.9 * seconds["fp32"] else "fp32"
+
+
+def main() -> None:
+    """The command line: every field of TrainConfig is a flag."""
+    import tyro
+
+    if {"MASTER_ADDR", "ACCELERATE_MIXED_PRECISION"} <= set(os.environ) and "WORLD_SIZE" not in os.environ:
+        raise SystemExit(  # accelerate's CPU launcher, asked for several processes, starts one and says nothing
+            "accelerate was asked for several processes but started one, as it does on a CPU without MPI; "
+            "use: torchrun --nproc_per_node 2 minclip/train.py ..."
+        )
+    config = tyro.cli(
+        TrainConfig, config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff), use_underscores=True
+    )
+    try:
+        result = train(config)
+        if result.metrics.get("zero_shot"):
+            seconds = result.metrics["train_seconds"]
+            print(f"\nzero-shot accuracy after {seconds:.0f} s of training\n\n{table(result.metrics)}")
+        if config.output_dir:
+            print(f"\nsee {config.output_dir}/samples.png, curves.png and metrics.json")
+    except (ValueError, FileNotFoundError, FileExistsError, FloatingPointError) as error:
+        raise SystemExit(f"error: {error}") from error
+
+
+if __name__ == "__main__":
+    main()

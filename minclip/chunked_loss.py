@@ -1,19 +1,18 @@
 """The two losses without the B x B matrix: tile by tile in a process, in a ring of neighbours across processes.
 
 The same values and gradients as `softmax_loss` and `sigmoid_loss`, in memory that grows with B, not with B^2.
-What the sigmoid buys is visible in the code: a pair's loss needs nothing but the pair, so each tile is visited
+What the sigmoid buys is visible in the code: a pair's loss needs nothing but the pair, so every tile is visited
 once and its gradient is formed on the spot (3 matrix products in all). A pair's softmax needs the normalisers
 of its row and its column, so every tile is visited twice (4 products).
 
-Both losses say of the positive logit p_i of row i, where `row_i` is log sum exp over the row's negatives:
-    sigmoid: softplus(-p_i) + the sum over the negatives of softplus(logit)     softmax: softplus(row_i - p_i)
-so the B positives are handled on their own, and the tiles hold negatives only.
-
-SigLIP section 3.3 and Figure 1 (the ring, which the softmax can use as well: Inf-CL, arXiv 2410.17243).
+Both losses treat the positive logit p of a row apart from the row's B - 1 negatives:
+    sigmoid: softplus(-p) + the sum over the negatives of softplus(logit)
+    softmax: softplus(log of the sum over the negatives of exp(logit) - p), and the same for the columns
+so the tiles only have to visit negatives. SigLIP section 3.3 and Figure 1 describe the ring; the softmax can
+use it as well (Inf-CL, arXiv 2410.17243).
 """
 
 from collections.abc import Callable, Iterator
-from functools import partial
 
 import torch
 import torch.distributed as dist
@@ -31,21 +30,20 @@ def chunked_sigmoid_loss(
     labels: Tensor | None = None,
     group: dist.ProcessGroup | None = None,
 ) -> Tensor:
-    """`sigmoid_loss`, in one pass over the tiles (SigLIP Algorithm 1 and section 3.3).
+    """`sigmoid_loss` in one pass over the tiles (SigLIP Algorithm 1 and section 3.3).
 
-    image_features, text_features: `[B, D]`, L2-normalised, pair i in row i of both; with W processes each
-    passes its own `[B/W, D]`. logit_scale: scalar, the *log* inverse temperature. logit_bias: scalar, added.
+    image_features, text_features: `[B, D]`, L2-normalised, pair i in row i of both; each of W processes passes
+    its own `[B/W, D]`. logit_scale: scalar, the *log* inverse temperature. logit_bias: scalar, added.
     chunk_size: side of a tile, in pairs (default: 512 on a CPU, 4096 elsewhere). labels: optional, long `[B]`
-    (own pairs only: `[B/W]`); two pairs of one label are not each other's negatives. group: the processes that
-    share the batch (default: all, so all must call; a group of one keeps to itself).
+    (`[B/W]`, those of the own pairs); two pairs of one label are not each other's negatives. group: the
+    processes that share the batch. By default all of them: then all must call, or those that do wait for ever.
 
-    Returns a scalar in nats, float32 at least: with W processes the terms of the own images / (B/W), so that
-    the mean over processes is the loss of the whole batch, and DistributedDataParallel's mean of the gradients
-    its gradient. Raises ValueError, on every process, for features that are not finite floating point
-    matrices of one shape, and when processes disagree on it.
+    Returns a scalar in nats, float32 or float64: of W processes, each gets the terms of its own images divided
+    by B/W. So the mean over the processes is the loss of the whole batch, and the mean of the gradients, which
+    DistributedDataParallel takes, is its gradient. Raises ValueError, and on every process, for features that
+    are not finite floating point matrices of one shape and for processes whose shapes or dtypes differ.
     """
-    inputs = (image_features, text_features, logit_scale.reshape(()), logit_bias.reshape(()))
-    return _loss(_sigmoid, inputs, chunk_size, labels, group)
+    return _loss(_sigmoid, image_features, text_features, (logit_scale, logit_bias), chunk_size, labels, group)
 
 
 def chunked_softmax_loss(
@@ -56,88 +54,89 @@ def chunked_softmax_loss(
     labels: Tensor | None = None,
     group: dist.ProcessGroup | None = None,
 ) -> Tensor:
-    """`softmax_loss`, in two passes over the tiles (CLIP Figure 3).
+    """`softmax_loss` in two passes over the tiles (CLIP Figure 3).
 
-    Arguments, result and errors as in `chunked_sigmoid_loss`, without a bias. With W processes the result
-    holds the terms of the own images (rows) and of the own texts (columns), / (2 B/W).
+    Arguments, result and errors as in `chunked_sigmoid_loss`, without the bias. Of W processes, each gets the
+    terms of its own images (rows) and of its own texts (columns), divided by 2 B/W.
     """
-    return _loss(_softmax, (image_features, text_features, logit_scale.reshape(())), chunk_size, labels, group)
+    return _loss(_softmax, image_features, text_features, (logit_scale,), chunk_size, labels, group)
 
 
 def _sigmoid(image, text, logit_scale, bias, labels, chunk, ring, with_gradient):
-    """The local loss, and the gradients of its sum over the processes: one visit to every tile."""
+    """One visit to every tile: the loss and, as no pair waits for another, the gradients of its logits."""
     scaled = logit_scale.exp() * image  # [B, D]
     positive = (scaled * text).sum(1) + bias  # [B]
-    pull = -torch.sigmoid(-positive)[:, None]  # [B, 1], d loss / d positive
-    loss, grad_bias = softplus(-positive).sum(), pull.sum()
-    grad_scaled = pull * text  # [B, D]
+    loss = softplus(-positive)  # [B], what each image's pairs cost
+    pull = -torch.sigmoid(-positive)  # [B], d loss / d positive
+    grad_bias, grad_scaled = pull.clone(), pull[:, None] * text  # [B], [B, D]
 
     def visit(own: bool, text: Tensor, text_labels: Tensor | None) -> Tensor | None:
         text = text.to(scaled.dtype)
-        grad_text = pull * scaled if own else torch.zeros_like(text)  # [B, D]
+        grad_text = pull[:, None] * scaled if own else torch.zeros_like(text)  # [B, D]
         for rows, columns, logits in negative_tiles(scaled, text, labels, text_labels, own, chunk):
             logits += bias
-            loss.add_(softplus(logits).sum())
+            loss[rows] += softplus(logits).sum(1)
             if with_gradient:
                 push = logits.sigmoid_()  # [m, n], d loss / d logit
-                grad_bias.add_(push.sum())
+                grad_bias[rows] += push.sum(1)
                 grad_scaled[rows].addmm_(push, text[columns])
                 grad_text[columns].addmm_(push.T, scaled[rows])
         return grad_text if with_gradient else None
 
     grad_text = ring.round_trip(visit, torch.add, text, labels)
-    return _finish(len(image), loss, scaled, logit_scale, grad_scaled, grad_text, grad_bias)
+    if not with_gradient:
+        return loss.mean(), ()
+    return loss.mean(), (*factor_gradients(logit_scale, scaled, grad_scaled, grad_text, len(image)), grad_bias.mean())
 
 
 def _softmax(image, text, logit_scale, labels, chunk, ring, with_gradient):
-    """The local loss, and the gradients of its sum over the processes: normalisers first, then gradients."""
+    """Two visits to every tile: first the normalisers of its rows and columns, then the gradients."""
     scaled = logit_scale.exp() * image  # [B, D]
     positive = (scaled * text).sum(1)  # [B]
-    row = torch.full_like(positive, -torch.inf)  # [B], log of the sum of exponentials over the negatives
+    row = torch.full_like(positive, -torch.inf)  # [B], log of the sum of exp over an image's negatives
 
     def normalise(own: bool, text: Tensor, text_labels: Tensor | None) -> Tensor:
         text = text.to(scaled.dtype)
-        column = torch.full_like(row, -torch.inf)  # [B]
+        column = torch.full_like(row, -torch.inf)  # [B], the same over a text's negatives here
         for rows, columns, logits in negative_tiles(scaled, text, labels, text_labels, own, chunk):
             row[rows] = torch.logaddexp(row[rows], logits.logsumexp(1))
             column[columns] = torch.logaddexp(column[columns], logits.logsumexp(0))
         return column
 
-    column = ring.round_trip(normalise, torch.logaddexp, text, labels)
-    loss = (softplus(row - positive) + softplus(column - positive)).sum() / 2
+    column = ring.round_trip(normalise, torch.logaddexp, text, labels)  # [B], over all negatives of the own texts
+    loss = (softplus(row - positive) + softplus(column - positive)).mean() / 2
     if not with_gradient:
-        return _finish(len(image), loss, scaled, logit_scale, None, None)
+        return loss, ()
 
-    pull = -(torch.sigmoid(row - positive) + torch.sigmoid(column - positive))[:, None] / 2  # [B, 1]
+    pull = -torch.sigmoid(row - positive) - torch.sigmoid(column - positive)  # [B]
     row, column = torch.logaddexp(row, positive), torch.logaddexp(column, positive)  # now over all pairs
-    grad_scaled = pull * text  # [B, D]
+    grad_scaled = pull[:, None] * text  # [B, D]
 
     def visit(own: bool, text: Tensor, text_labels: Tensor | None, column: Tensor) -> Tensor:
         text = text.to(scaled.dtype)
-        grad_text = pull * scaled if own else torch.zeros_like(text)  # [B, D]
+        grad_text = pull[:, None] * scaled if own else torch.zeros_like(text)  # [B, D]
         for rows, columns, logits in negative_tiles(scaled, text, labels, text_labels, own, chunk):
-            push = (logits - column[columns]).exp_()  # [m, n], the softmax over a text's images
-            push.add_(logits.sub_(row[rows, None]).exp_()).div_(2)  # and that over an image's texts
+            push = (logits - column[columns]).exp_()  # [m, n], the share of each image among a text's images
+            push += logits.sub_(row[rows, None]).exp_()  # and of each text among an image's texts
             grad_scaled[rows].addmm_(push, text[columns])
             grad_text[columns].addmm_(push.T, scaled[rows])
         return grad_text
 
     grad_text = ring.round_trip(visit, torch.add, text, labels, column)
-    return _finish(len(image), loss, scaled, logit_scale, grad_scaled, grad_text)
+    return loss, factor_gradients(logit_scale, scaled, grad_scaled, grad_text, 2 * len(image))
 
 
-def _finish(batch, loss, scaled, logit_scale, grad_scaled, grad_text, *grad_bias):
-    """Divide by the (local) batch size, and turn the gradient of the scaled features into those of both factors."""
-    if grad_text is None:
-        return loss / batch, ()
-    # The loss sees scale and images only as their product: d loss / d log scale = <scaled, d loss / d scaled>.
-    grad_scale = (scaled * grad_scaled).sum()
-    grad_image = grad_scaled.mul_(logit_scale.exp() / batch)
-    return loss / batch, (grad_image, grad_text.div_(batch), grad_scale / batch, *(g / batch for g in grad_bias))
+def factor_gradients(logit_scale, scaled, grad_scaled, grad_text, terms) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of images, texts and log scale from those of the scaled images and the texts, over `terms`.
+
+    The loss sees scale and images as their product only, so d loss / d log scale = <scaled, d loss / d scaled>.
+    """
+    grad_scale = (scaled * grad_scaled).sum() / terms
+    return grad_scaled.mul_(logit_scale.exp() / terms), grad_text.div_(terms), grad_scale
 
 
 def softplus(x: Tensor) -> Tensor:
-    """log(1 + exp(x)), safe at both ends. torch's own threshold of 20 costs exp(-20) = 2e-9 of accuracy."""
+    """log(1 + exp(x)), safe at both ends. (torch's own threshold of 20 would cost exp(-20) = 2e-9 of accuracy.)"""
     return F.softplus(x, threshold=40)
 
 
@@ -146,9 +145,9 @@ def negative_tiles(
 ) -> Iterator[tuple[slice, slice, Tensor]]:
     """Visit the logits of all negative pairs: yields (rows, columns, logits `[m, n]`), m and n at most `chunk`.
 
-    images (already scaled), texts: `[B, D]`; own: whether pair i of both is a positive. A pair that is no
-    negative has logit -infinity, which adds nothing to a sum of exponentials or of softplus. Every tile
-    lies in the same buffer, which stays in the processor's cache: use it up before asking for the next.
+    images, already scaled, and texts: `[B, D]`; own: whether pair i of both is a positive. A pair that is no
+    negative has logit -infinity, which adds nothing to a sum of exp or of softplus. All tiles share one
+    buffer, so that it stays in the processor's cache: be done with a tile before asking for the next.
     """
     buffer = images.new_empty(min(chunk, len(images)) * min(chunk, len(texts)))
     for top in range(0, len(images), chunk):
@@ -156,8 +155,9 @@ def negative_tiles(
         for left in range(0, len(texts), chunk):
             columns = slice(left, left + chunk)
             a, b = images[rows], texts[columns]  # [m, D], [n, D]
+            # Autocast, which would make it bfloat16, leaves a product into a given tensor alone.
             logits = torch.mm(a, b.T, out=buffer[: len(a) * len(b)].view(len(a), len(b)))
-            if image_labels is not None:  # the positives, too, have equal labels
+            if image_labels is not None:  # a positive's labels are equal as well
                 logits.masked_fill_(image_labels[rows, None] == text_labels[columns], -torch.inf)
             elif own:
                 logits.diagonal(top - left).fill_(-torch.inf)  # empty where the tile misses the diagonal
@@ -165,22 +165,23 @@ def negative_tiles(
 
 
 class Ring:
-    """W processes in a circle: what one passes on, the next receives (SigLIP Figure 1)."""
+    """W processes in a circle: what one passes on, the next one receives (SigLIP Figure 1)."""
 
     def __init__(self, group: dist.ProcessGroup | None = None) -> None:
-        self.group, distributed = group, dist.is_available() and dist.is_initialized()
+        distributed = dist.is_available() and dist.is_initialized()
+        self.group = group
         self.size = dist.get_world_size(group) if distributed else 1
         self.rank = dist.get_rank(group) if distributed else 0
         if self.rank < 0:
-            raise ValueError("this process is no member of the group it passes; pass a group it belongs to, or none")
+            raise ValueError("this process is no member of the group that it passes; pass one that it belongs to")
 
     def neighbour(self, distance: int) -> int:
-        """Global rank of the process `distance` places further round the circle."""
+        """Global rank of the process that sits `distance` places further on."""
         rank = (self.rank + distance) % self.size
         return rank if self.group is None else dist.get_global_rank(self.group, rank)
 
     def pass_on(self, tensors: tuple[Tensor | None, ...]) -> Callable[[], tuple[Tensor | None, ...]]:
-        """Start sending to the next process; call the result to wait for what the previous one sent."""
+        """Start sending to the next process; call the result to wait for what the previous one has sent."""
         if self.size == 1:
             return lambda: tensors
         arriving = tuple(None if tensor is None else torch.empty_like(tensor) for tensor in tensors)
@@ -196,11 +197,11 @@ class Ring:
         return wait
 
     def round_trip(self, visit: Callable, combine: Callable, *block: Tensor | None) -> Tensor | None:
-        """Take the block of every process to every process, and bring home what they all have to say of it.
+        """Take every process's block round the circle, and bring home what all of them have to add to it.
 
-        visit(own, *block) returns this process's part for the owner of the block (a tensor, or None always).
-        The part follows its block at one step's distance, combined with those of the processes before. Both
-        travel while the next block is computed: W - 1 hops for a block, W for the part, whose last leads home.
+        visit(own, *block) returns a process's part of it: a tensor (on every process) or None (on every process).
+        The parts follow their block one step behind, combined with those of the processes that it has passed;
+        both travel while the next block is computed on. A block takes W - 1 hops, its parts one more: home.
         """
         parts = None
         for step in range(self.size):
@@ -212,8 +213,8 @@ class Ring:
                 block = upcoming()
         return None if parts is None else parts()[0]
 
-    def agree(self, problem: str | None, **facts: object) -> None:
-        """Raise the same ValueError on every process if one has a problem or the facts differ: nobody waits."""
+    def agree(self, problem: str | None, facts: dict[str, object]) -> None:
+        """Raise ValueError on every process if one has a problem or the facts differ, so that none is left waiting."""
         everyone = [(problem, facts)]
         if self.size > 1:
             everyone = [None] * self.size
@@ -228,7 +229,7 @@ class Ring:
 
 
 class _KnownGradient(torch.autograd.Function):
-    """A scalar whose gradients are computed along with it: backward has only to multiply."""
+    """A scalar whose gradients come along with it, so that backward has only to multiply."""
 
     @staticmethod
     def forward(ctx, compute, *inputs):
@@ -242,24 +243,48 @@ class _KnownGradient(torch.autograd.Function):
         return None, *(grad_loss * gradient for gradient in ctx.saved_tensors)
 
 
-def _loss(formula: Callable, inputs: tuple[Tensor, ...], chunk_size, labels, group) -> Tensor:
-    """Check the inputs on all processes, then compute in float32 at least."""
-    ring, device = Ring(group), inputs[0].device
-    with_gradient = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)
-    ring.agree(
-        _problem(*inputs[:2], inputs[2:], chunk_size, labels),
-        **{"the shape of the features [B/W, D]": tuple(inputs[0].shape), "the text features' dtype": inputs[1].dtype},
-        **{"whether labels are given": labels is not None, "whether gradients are needed": with_gradient},
-    )
-    if labels is not None:
-        labels = labels.to(device, torch.long)
+def _loss(formula, image_features, text_features, scalars, chunk_size, labels, group) -> Tensor:
+    """Check the arguments of all processes, then compute in float32 at least."""
+    ring, device = Ring(group), image_features.device
+    with_gradient = torch.is_grad_enabled() and any(x.requires_grad for x in (image_features, text_features, *scalars))
+    facts = {
+        "the shape [B/W, D] of the features": tuple(image_features.shape),
+        "the dtypes of the features": (image_features.dtype, text_features.dtype),
+        "whether labels are given": labels is not None,
+        "whether gradients are needed": with_gradient,
+    }
+    ring.agree(_problem(image_features, text_features, scalars, chunk_size, labels), facts)
     chunk = chunk_size or (512 if device.type == "cpu" else 4096)
-    # bfloat16 cannot hold a sum over many pairs; in autocast, its matrix products would be bfloat16 as well.
-    dtype = torch.promote_types(torch.promote_types(inputs[0].dtype, inputs[1].dtype), torch.float32)
+    labels = None if labels is None else labels.to(device, torch.long).contiguous()
+    dtype = torch.promote_types(torch.promote_types(image_features.dtype, text_features.dtype), torch.float32)
 
-    def compute(image: Tensor, text: Tensor, *scalars: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        with torch.autocast(device.type, enabled=False):
-            floats = [tensor.to(dtype) for tensor in (image, *scalars)]
-            ...
+    def compute(image, text, *scalars):
+        # bfloat16 can hold neither a logit nor a sum over many pairs. Only the texts keep their dtype: they
+        # travel, and are converted on arrival.
+        image, *scalars = (x.to(dtype) for x in (image, *scalars))
+        return formula(image, text.contiguous(), *scalars, labels, chunk, ring, with_gradient)
 
-    return _KnownGradient.apply(compute, *inputs)
+    return _KnownGradient.apply(compute, image_features, text_features, *(x.reshape(()) for x in scalars))
+
+
+def _problem(image_features, text_features, scalars, chunk_size, labels) -> str | None:
+    """What is wrong with one process's arguments, in a sentence."""
+    for name, x in (("image_features", image_features), ("text_features", text_features)):
+        if x.dim() != 2 or not x.numel() or not x.is_floating_point():
+            return f"{name} must be a floating point matrix [B, D], not {x.dtype} of shape {list(x.shape)}"
+        if not x.detach().sum(dtype=torch.promote_types(x.dtype, torch.float32)).isfinite():
+            return f"{name} holds NaN or infinity: the towers have diverged; try a lower learning rate"
+    batch = [len(image_features)]
+    if image_features.shape != text_features.shape or image_features.device != text_features.device:
+        describe = [f"{list(x.shape)} on {x.device}" for x in (image_features, text_features)]
+        return f"image_features are {describe[0]}, text_features {describe[1]}; row i of both must be pair i"
+    for name, x in zip(("logit_scale", "logit_bias"), scalars):
+        if x.numel() != 1 or not x.isfinite().all():
+            return f"{name} must be one finite number, not {x.tolist()}"
+    if not scalars[0].detach().float().exp().isfinite():
+        return f"logit_scale is {scalars[0].item():g}, too large: pass the *log* of what multiplies the similarities"
+    if chunk_size is not None and chunk_size < 1:
+        return f"chunk_size is {chunk_size}; pass the side of a tile, 1 or more, or None for the default"
+    if labels is not None and (list(labels.shape) != batch or labels.is_floating_point()):
+        return f"labels must be one integer a pair, {batch}, not {labels.dtype} of shape {list(labels.shape)}"
+    return None

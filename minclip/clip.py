@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -13,7 +13,7 @@ from minclip.checkpoint import write_atomically, write_json
 from minclip.resnet import ResNet
 from minclip.towers import TextTransformer, VisionTransformer
 
-IMAGE_TOWERS = ("resnet", "vit")
+IMAGE_TOWERS = {"resnet": (32, (1, 1, 1)), "vit": (128, (4,))}  # default width and layers
 LOSSES = ("softmax", "sigmoid")
 MAX_LOGIT_SCALE = math.log(100)  # CLIP section 2.5: more than 100 made training unstable
 
@@ -28,10 +28,10 @@ class CLIPConfig:
     """softmax (CLIP) or sigmoid (SigLIP)"""
     image_size: int = 32
     """side of the pictures that the model sees, in pixels"""
-    image_width: int = 32
-    """channels after the ResNet's stem, or width of the ViT"""
-    image_layers: tuple[int, ...] = (1, 1, 1)
-    """blocks in each stage of the ResNet; a single number for the ViT"""
+    image_width: int = 0
+    """channels after the ResNet's stem, or width of the ViT; 0 for the tower's default (32, 128)"""
+    image_layers: tuple[int, ...] = ()
+    """blocks in each stage of the ResNet, or in the ViT; empty for the tower's default (1 1 1, 4)"""
     stem_stride: int = 2
     """by how much the ResNet's stem reduces the picture: 1, 2 or 4"""
     norm: str = "batch"
@@ -142,7 +142,8 @@ def build_clip(config: CLIPConfig) -> CLIP:
     """A model of the given shape with fresh weights (from torch's global generator)."""
     if config.image_tower not in IMAGE_TOWERS:
         raise ValueError(f"unknown image_tower {config.image_tower!r}; choose from {', '.join(IMAGE_TOWERS)}")
-    c = config
+    width, layers = IMAGE_TOWERS[config.image_tower]
+    c = replace(config, image_width=config.image_width or width, image_layers=config.image_layers or layers)
     if c.image_tower == "resnet":
         image_tower = ResNet(c.image_size, c.image_layers, c.image_width, c.stem_stride, c.norm)
     else:
@@ -153,5 +154,5 @@ def build_clip(config: CLIPConfig) -> CLIP:
         c.vocab_size, c.context_length, c.text_width, c.text_layers, c.heads, dropout=c.dropout
     )
     model = CLIP(image_tower, text_tower, c.embed_dim, c.loss)
-    model.config = config
+    model.config = c
     return model

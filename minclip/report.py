@@ -81,11 +81,12 @@ def has_split(data: str, split: str) -> bool:
 
 
 def write_report(
-    output: Path, model: CLIP, tokenizer: Tokenizer, data: str, history: list[dict], metrics: dict
+    output: Path, model: CLIP, tokenizer: Tokenizer, data: str | None, history: list[dict], metrics: dict
 ) -> None:
     """Write `curves.png`, `samples.png`, `model.safetensors` and, last of all, `metrics.json`."""
     plots.save_figure(plots.plot_curves(history, metrics["loss_uninformed"]), output / "curves.png")
-    plots.save_figure(search_samples(model, tokenizer, data), output / "samples.png")
+    if data:
+        plots.save_figure(search_samples(model, tokenizer, data), output / "samples.png")
     model.save_pretrained(output)
     write_json(output / "metrics.json", metrics)
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minclip.towers import attention
+from minclip.towers import attention, fit_positions
 
 
 def make_norm(kind: str, channels: int) -> nn.Module:
@@ -69,7 +69,8 @@ class AttentionPool(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`[B, C, H, W]` -> `[B, C]`."""
         x = x.flatten(2).transpose(1, 2)  # [B, H W, C]
-        x = torch.cat([x.mean(1, keepdim=True), x], 1) + self.position_embedding  # [B, 1 + H W, C]
+        positions = fit_positions(self.position_embedding, x.shape[1])  # [1 + H W, C]
+        x = torch.cat([x.mean(1, keepdim=True), x], 1) + positions  # [B, 1 + H W, C]
         split = lambda t: t.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # noqa: E731  # [B, heads, N, C / heads]
         q, k, v = split(self.query(x[:, :1])), split(self.key(x)), split(self.value(x))
         return attention(q, k, v).transpose(1, 2).flatten(1)  # [B, C]

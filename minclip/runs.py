@@ -28,13 +28,14 @@ def check_output_dir(output: Path | None, config: dict, resume: bool, overwrite:
         raise FileExistsError(f"{output} is not empty and holds no run; choose another --output_dir")
     if overwrite:
         return
-    known = json.loads((output / "config.json").read_text())["train"]
-    changed = sorted(
-        f"{key}: {known.get(key)} -> {value}" for key, value in flat(config).items() if known.get(key) != value
-    )
+    finished = (output / "metrics.json").exists()
     if not resume:
-        kind = "a finished" if (output / "metrics.json").exists() else "an unfinished"
+        kind = "a finished" if finished else "an unfinished"
         raise FileExistsError(f"{output} already holds {kind} run; use --resume, --overwrite or another --output_dir")
+    if finished:
+        raise FileExistsError(f"the run in {output} is finished; there is nothing to resume")
+    known = json.loads((output / "config.json").read_text())["train"]
+    changed = [f"{key}: {known.get(key)} -> {value}" for key, value in flat(config).items() if known.get(key) != value]
     if changed:
         raise ValueError(f"{output} holds a run with other settings ({'; '.join(changed)}); resume with the same ones")
 

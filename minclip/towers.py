@@ -4,6 +4,8 @@ Both are the same pre-norm blocks; what differs is what goes in, what may be att
 token's state stands for the whole.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -23,6 +25,21 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Te
     if mask is not None:
         scores = scores.masked_fill(~mask, -torch.inf)
     return scores.softmax(-1).to(v.dtype) @ v  # [B, heads, N, d]
+
+
+def fit_positions(embedding: Tensor, positions: int) -> Tensor:
+    """Learned embeddings of a square grid, `[extra + n^2, W]`, for a grid of `positions` cells instead (bicubic).
+
+    Rows before the grid (a class token, a mean) stay as they are. So a tower that was made for one
+    resolution can train on another, such as on fewer tokens first (CLIPA section 3).
+    """
+    extra = len(embedding) - math.isqrt(len(embedding)) ** 2
+    old, new = math.isqrt(len(embedding) - extra), math.isqrt(positions)
+    if old == new:
+        return embedding
+    grid = embedding[extra:].T.unflatten(1, (old, old))[None]  # [1, W, n, n]
+    grid = F.interpolate(grid, (new, new), mode="bicubic", align_corners=False)[0]
+    return torch.cat([embedding[:extra], grid.flatten(1).T])  # [extra + positions, W]
 
 
 class Block(nn.Module):
@@ -114,9 +131,10 @@ class VisionTransformer(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """`[B, 3, S, S]` -> `[B, width]`."""
         x = self.patch_embedding(images).flatten(2).transpose(1, 2)  # [B, N, W]
+        positions = x.shape[1]
         if self.pool == "cls":
             x = torch.cat([self.cls_embedding.expand(len(x), 1, -1), x], 1)  # [B, 1 + N, W]
-        x = self.norm_in(x + self.position_embedding)
+        x = self.norm_in(x + fit_positions(self.position_embedding, positions))
         for block in self.blocks:
             x = block(x)
         if self.pool == "map":

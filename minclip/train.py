@@ -20,14 +20,16 @@ from torch import Tensor
 
 from minclip import runs
 from minclip.checkpoint import load_state, save_state
+from minclip.chunked_loss import chunked_sigmoid_loss, chunked_softmax_loss
 from minclip.clip import CLIP, LOSSES, CLIPConfig, build_clip
 from minclip.data import Augmentation, BatchOrder, Pairs, augment, load_pairs, step_generator
+from minclip.grad_cache import cached_step
+from minclip.optimizer import make_optimizer, set_learning_rate
+from minclip.precision import PRECISIONS, resolve_precision
 from minclip.report import evaluate, table, write_report
 from minclip.sigmoid_loss import sigmoid_loss, uninformed_sigmoid_loss
 from minclip.softmax_loss import softmax_loss, uninformed_softmax_loss
 from minclip.tokenizer import PAD_ID, Tokenizer
-
-PRECISIONS = ("auto", "fp32", "bf16", "fp64")
 
 
 @dataclass
@@ -44,13 +46,21 @@ class TrainConfig:
     """where the run is kept; empty keeps nothing"""
     batch_size: int = 256
     """pairs a step, over all processes"""
-    max_steps: int = 600
+    micro_batch_size: int = 0
+    """pairs that go through the towers at once, in each process (loss and gradient stay the batch's); 0 for all"""
+    first_caption: float = 0.8
+    """how often a pair is shown with its first caption; its others share the rest"""
+    max_steps: int = 900
     """steps in all"""
+    early_image_size: int = 24
+    """side of the pictures in the early steps, which so cost less (CLIPA); ignored unless under image_size"""
+    early_fraction: float = 0.85
+    """the share of the steps that are early"""
     lr: float = 2e-3
     """highest learning rate, reached after the warm-up"""
     warmup_steps: int = 50
     """steps of linear warm-up, then the rate falls to zero along a cosine"""
-    weight_decay: float = 0.2
+    weight_decay: float = 1.0
     """AdamW's decay; gains, biases and the loss's scalars have none"""
     beta2: float = 0.98
     """AdamW's second beta (CLIP 0.98 for ViT, SigLIP and CLIPA 0.95)"""
@@ -90,25 +100,29 @@ def train(
     """Train as `config` says; returns the model and its evaluation, and keeps both in `config.output_dir`.
 
     `on_step(step, model)` is called after every step, 1 to max_steps. `pairs` replaces the dataset that
-    `config.data` names. Raises ValueError, FileNotFoundError or FileExistsError with one sentence that
-    names what is wrong before anything is written, and FloatingPointError at the first loss that is not
-    finite (the last checkpoint is kept).
+    `config.data` names; the result is then not evaluated. Raises ValueError, FileNotFoundError or
+    FileExistsError with one sentence that names what is wrong before anything is written, and
+    FloatingPointError at the first loss that is not finite (the last checkpoint is kept).
     """
-    from accelerate import Accelerator
+    from accelerate import Accelerator, PartialState
+    from accelerate.utils import broadcast_object_list
     from tqdm.auto import tqdm
 
     check_config(config)
     output = Path(config.output_dir) if config.output_dir else None
     runs.check_output_dir(output, asdict(config), config.resume, config.overwrite)
+    data = config.data if pairs is None else None
     pairs = load_pairs(config.data, config.split) if pairs is None else pairs
     order = BatchOrder(pairs.groups, config.batch_size, config.seed)
 
     precision = runs.read_precision(output) if config.resume else None
-    precision = precision or resolve_precision(config.precision)
-    mixed = "bf16" if precision == "bf16" else "no"
-    accelerator = Accelerator(
-        mixed_precision=mixed, log_with=config.tracker or None, project_dir=config.output_dir or None
-    )
+    shared = [precision or resolve_precision(config.precision)]
+    cpu = not torch.accelerator.is_available()  # said to accelerate, or several CPU processes would not find each other
+    if PartialState(cpu=cpu).num_processes > 1:
+        broadcast_object_list(shared)  # every process computes as the first one measured
+    (precision,) = shared
+    tracking = {"log_with": config.tracker or None, "project_dir": config.output_dir or None}
+    accelerator = Accelerator(cpu=cpu, mixed_precision="bf16" if precision == "bf16" else "no", **tracking)
     n, rank, device = accelerator.num_processes, accelerator.process_index, accelerator.device
     if config.batch_size % n:
         raise ValueError(f"batch_size {config.batch_size} is not a multiple of the {n} processes; choose one that is")
@@ -121,7 +135,7 @@ def train(
     model = build_clip(replace(config.model, vocab_size=tokenizer.vocab_size))
     dtype = torch.float64 if precision == "fp64" else torch.float32
     model.to(device=device, dtype=dtype, memory_format=torch.channels_last)
-    optimizer = make_optimizer(model, config)
+    optimizer = make_optimizer(model, config.lr, config.weight_decay, config.beta2, config.scalar_lr_factor)
     first, seconds, history = 0, 0.0, []
     if state:
         model.load_state_dict(state["model"])
@@ -137,6 +151,7 @@ def train(
     wrapped, optimizer = accelerator.prepare(model, optimizer)
     wrapped.train()
 
+    loss_fn = choose_loss(config.model.loss, config.batch_size, n)
     uninformed = UNINFORMED[config.model.loss](config.batch_size)
     n_parameters = sum(p.numel() for p in model.parameters())
     accelerator.print(f"{n_parameters:,} parameters, {len(pairs):,} pairs, {precision} on {n} x {device.type}")
@@ -146,16 +161,15 @@ def train(
     pending: list[Tensor] = []  # losses not looked at yet: looking makes a GPU wait
     began = time.perf_counter() - seconds
     for step in range(first, config.max_steps):
-        lr = set_learning_rate(optimizer, config, step)
+        lr = set_learning_rate(optimizer, config.lr, step, config.warmup_steps, config.max_steps)
         images, ids = make_batch(pairs, tokens, order, config, step, local, device)
         torch.manual_seed(draw_seed(config.seed, step, rank))  # dropout's randomness, too, depends on the step alone
-        loss = compute_loss(config.model.loss, *wrapped(images.to(dtype), ids))
-        accelerator.backward(loss)
+        loss = cached_step(wrapped, (images.to(dtype), ids), loss_fn, config.micro_batch_size or len(ids))
         optimizer.step()
         optimizer.zero_grad()
         model.clamp_logit_scale()
 
-        done, pending = step + 1, [*pending, loss.detach()]
+        done, pending = step + 1, [*pending, loss]
         log_now = done % config.log_every == 0 or done == config.max_steps
         save_now = output is not None and done % config.checkpoint_every == 0 and done < config.max_steps
         if log_now or save_now:
@@ -184,9 +198,9 @@ def train(
     metrics |= {"seed": config.seed, "device": runs.device_name(device), "num_processes": n, "precision": precision}
     metrics["n_parameters"] = n_parameters
     if accelerator.is_main_process:
-        metrics["zero_shot"] = evaluate(model, tokenizer, config.data)
+        metrics["zero_shot"] = evaluate(model, tokenizer, data) if data else {}
         if output:
-            write_report(output, model, tokenizer, config.data, history, metrics)
+            write_report(output, model, tokenizer, data, history, metrics)
     accelerator.wait_for_everyone()
     accelerator.end_training()
     return TrainResult(model, tokenizer, metrics, history)
@@ -199,20 +213,25 @@ def check_config(config: TrainConfig) -> None:
     """Raise ValueError for a setting that no run can have."""
     if config.model.loss not in LOSSES:
         raise ValueError(f"unknown loss {config.model.loss!r}; choose from {', '.join(LOSSES)}")
+    if config.micro_batch_size < 0:
+        raise ValueError(
+            f"micro_batch_size is {config.micro_batch_size}; it must be at least 1, or 0 for the whole batch"
+        )
     for name in ("batch_size", "max_steps", "log_every", "checkpoint_every"):
         if getattr(config, name) < 1:
             raise ValueError(f"{name} is {getattr(config, name)}; it must be at least 1")
+    early, patch = config.early_image_size, config.model.patch_size
+    if config.model.image_tower == "vit" and 0 < early < config.model.image_size and early % patch:
+        raise ValueError(f"early_image_size {early} is not a multiple of patch_size {patch}; choose one that is, or 0")
     if config.precision not in PRECISIONS:
         raise ValueError(f"unknown precision {config.precision!r}; choose from {', '.join(PRECISIONS)}")
 
 
-def compute_loss(kind: str, image_features: Tensor, text_features: Tensor, *scalars: Tensor) -> Tensor:
-    """The loss of the whole batch; on several processes, its part for this process's images."""
-    if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
-        from torch.distributed.nn.functional import all_gather
-
-        image_features, text_features = torch.cat(all_gather(image_features)), torch.cat(all_gather(text_features))
-    return (softmax_loss if kind == "softmax" else sigmoid_loss)(image_features, text_features, *scalars)
+def choose_loss(kind: str, batch_size: int, num_processes: int) -> Callable[..., Tensor]:
+    """The textbook loss, or the chunked one where it pays: on several processes, and where B x B grows large."""
+    if num_processes > 1 or batch_size >= 2048:
+        return chunked_softmax_loss if kind == "softmax" else chunked_sigmoid_loss
+    return softmax_loss if kind == "softmax" else sigmoid_loss
 
 
 class CaptionTokens:
@@ -223,12 +242,17 @@ class CaptionTokens:
         self.counts, self.starts = counts, counts.cumsum(0) - counts  # [N]
         self.ids = tokenizer([text for texts in pairs.captions for text in texts], context_length)  # [all captions, L]
 
-    def pick(self, rows: Tensor, draw: Tensor) -> Tensor:
+    def pick(self, rows: Tensor, draw: Tensor, first: float) -> Tensor:
         """One caption of each of `rows`, by uniform numbers `draw` `[B]`: ids `[B, length of the longest]`.
+
+        The first caption with probability `first`, any of the others with what remains.
 
         The padding that all share is cut off: it changes nothing (see `TextTransformer`) but the time.
         """
-        ids = self.ids[self.starts[rows] + (draw * self.counts[rows]).long()]  # [B, L]
+        others = self.counts[rows] - 1  # [B]
+        which = 1 + ((draw - first) / max(1 - first, 1e-9) * others).long()
+        which = torch.where((draw < first) | (others == 0), 0, which)
+        ids = self.ids[self.starts[rows] + which]  # [B, L]
         return ids[:, : (ids != PAD_ID).sum(1).max()]
 
 
@@ -241,38 +265,25 @@ def make_batch(
     local: slice,
     device: torch.device,
 ) -> tuple[Tensor, Tensor]:
-    """This process's part of step `step`: augmented pictures `[B / n, 3, S, S]` and ids `[B / n, L]`."""
+    """This process's part of step `step`: augmented pictures `[B / n, 3, S, S]` and ids `[B / n, L]`.
+
+    Early steps see smaller pictures, so fewer tokens (CLIPA section 3): most of what is to be learned can
+    be learned from them, and the last steps, at full size, repair the rest.
+    """
     draw = torch.rand(config.batch_size, 17, generator=step_generator(config.seed, 3, step), dtype=torch.float64)
     rows, draw = order.indices(step)[local], draw[local]
-    images = augment(pairs.images[rows].to(device), config.model.image_size, draw[:, :16], config.augmentation)
-    return images.contiguous(memory_format=torch.channels_last), tokens.pick(rows, draw[:, 16]).to(device)
+    size, early = config.model.image_size, config.early_image_size
+    if 0 < early < size and step < config.early_fraction * config.max_steps:
+        size = early
+    images = augment(pairs.images[rows].to(device), size, draw[:, :16], config.augmentation)
+    return images.contiguous(memory_format=torch.channels_last), tokens.pick(
+        rows, draw[:, 16], config.first_caption
+    ).to(device)
 
 
 def train_tokenizer(pairs: Pairs, model: CLIPConfig) -> Tokenizer:
     """A tokenizer for the training captions; the same on every process."""
     return Tokenizer.train(sorted({text for texts in pairs.captions for text in texts}), model.vocab_size)
-
-
-def make_optimizer(model: CLIP, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW without decay on gains, biases and scalars (CLIP section 2.5); the loss's scalars learn faster."""
-    scalars = [p for p in (model.logit_scale, model.logit_bias) if p is not None]
-    others = [p for p in model.parameters() if all(p is not scalar for scalar in scalars)]
-    groups = [
-        {"params": [p for p in others if p.ndim >= 2], "weight_decay": config.weight_decay, "lr_factor": 1.0},
-        {"params": [p for p in others if p.ndim < 2], "weight_decay": 0.0, "lr_factor": 1.0},
-        {"params": scalars, "weight_decay": 0.0, "lr_factor": config.scalar_lr_factor},
-    ]
-    fused = model.logit_scale.device.type in ("cpu", "cuda")
-    return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, config.beta2), eps=1e-6, fused=fused)
-
-
-def set_learning_rate(optimizer: torch.optim.Optimizer, config: TrainConfig, step: int) -> float:
-    """Linear warm-up, then a cosine to zero (CLIP section 2.5); returns the rate of the towers."""
-    lr = config.lr * min(1, (step + 1) / max(1, config.warmup_steps))
-    lr *= 0.5 * (1 + math.cos(math.pi * step / config.max_steps))
-    for group in optimizer.param_groups:
-        group["lr"] = lr * group["lr_factor"]
-    return lr
 
 
 def draw_seed(*key: int) -> int:
@@ -290,24 +301,6 @@ def check_finite(losses: list[float], first_step: int, output: Path | None) -> N
             )
 
 
-def resolve_precision(precision: str) -> str:
-    """fp32, bf16 or fp64; `auto` times a convolution forward and backward and takes the faster of fp32 and bf16."""
-    if precision != "auto":
-        return precision
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    seconds = {}
-    x = torch.randn(64, 64, 16, 16, device=device).contiguous(memory_format=torch.channels_last).requires_grad_()
-    layer = torch.nn.Conv2d(64, 64, 3, padding=1).to(device, memory_format=torch.channels_last)
-    for name in ("fp32", "bf16") * 4:
-        began = time.perf_counter()
-        with torch.autocast(device, torch.bfloat16, enabled=name == "bf16"):
-            layer(x).float().sum().backward()
-        if device == "cuda":
-            torch.cuda.synchronize()
-        seconds[name] = min(time.perf_counter() - began, seconds.get(name, math.inf))
-    return "bf16" if seconds["bf16"] < 0.9 * seconds["fp32"] else "fp32"
-
-
 def main() -> None:
     """The command line: every field of TrainConfig is a flag."""
     import tyro
@@ -317,15 +310,13 @@ def main() -> None:
             "accelerate was asked for several processes but started one, as it does on a CPU without MPI; "
             "use: torchrun --nproc_per_node 2 minclip/train.py ..."
         )
-    config = tyro.cli(
-        TrainConfig, config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff), use_underscores=True
-    )
+    config = tyro.cli(TrainConfig, config=(tyro.conf.OmitArgPrefixes,), use_underscores=True)
     try:
         result = train(config)
         if result.metrics.get("zero_shot"):
             seconds = result.metrics["train_seconds"]
             print(f"\nzero-shot accuracy after {seconds:.0f} s of training\n\n{table(result.metrics)}")
-        if config.output_dir:
+        if config.output_dir and "zero_shot" in result.metrics:  # the main process alone speaks
             print(f"\nsee {config.output_dir}/samples.png, curves.png and metrics.json")
     except (ValueError, FileNotFoundError, FileExistsError, FloatingPointError) as error:
         raise SystemExit(f"error: {error}") from error

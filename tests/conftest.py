@@ -1,0 +1,59 @@
+"""Small pairs and files that several tests use."""
+
+import io
+import json
+import os
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may depend on a network
+
+WORDS = ("red", "blue", "green", "small", "large", "old", "new", "wet")
+THINGS = ("cat", "dog", "boat", "tree", "house", "star", "fish", "cup")
+
+
+def png(seed: int, size: int = 16, mode: str = "RGB") -> bytes:
+    """A random picture as PNG bytes."""
+    channels = {"RGB": 3, "RGBA": 4}[mode]
+    pixels = np.random.default_rng(seed).integers(0, 256, (size, size, channels), dtype=np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(pixels, mode).save(out, "png")
+    return out.getvalue()
+
+
+def write_parquet(path, columns: dict, features: dict | None = None) -> None:
+    """A parquet file as `datasets` writes it: an image column of {bytes, path}, and its note of features."""
+    table = pa.table(columns)
+    if features is not None:
+        table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    pq.write_table(table, path)
+
+
+def images_column(n: int, size: int = 16) -> list[dict]:
+    return [{"bytes": png(i, size), "path": None} for i in range(n)]
+
+
+@pytest.fixture
+def caption_folder(tmp_path):
+    """64 pictures with different captions, as a local folder in the hub's layout."""
+    folder = tmp_path / "captions"
+    folder.mkdir()
+    captions = [f"a {word} {thing}" for word in WORDS for thing in THINGS]
+    write_parquet(folder / "train-00000-of-00001.parquet", {"image": images_column(64), "text": captions})
+    return folder
+
+
+@pytest.fixture
+def tiny_pairs():
+    """64 random pictures with different captions."""
+    from minclip.data import Pairs
+
+    images = torch.randint(0, 256, (64, 3, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    captions = [[f"a {word} {thing}", f"{thing}, {word}"] for word in WORDS for thing in THINGS]
+    names = [f"{word} {thing}" for word in WORDS for thing in THINGS]
+    return Pairs(images, captions, torch.arange(64), names, torch.arange(64))

@@ -1,0 +1,151 @@
+"""Every text in every script goes in and comes back; special tokens are where they belong and nowhere else."""
+
+import unicodedata
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from minclip.tokenizer import END_ID, PAD_ID, START_ID, Tokenizer
+
+NAMES = pq.read_table(Path(__file__).resolve().parent.parent / "data" / "names.parquet").drop_columns("code_points")
+LANGUAGES = NAMES.column_names
+SPELLED = "a <pad> is no pad, <start> no start, <end> no end"
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return Tokenizer.train(NAMES["en"].to_pylist(), vocab_size=1000)
+
+
+def folded(text):
+    """What the tokenizer promises to keep of a text."""
+    return unicodedata.normalize("NFC", text).lower()
+
+
+def test_there_are_fourteen_languages():
+    assert len(LANGUAGES) == 14 and NAMES.num_rows > 3000
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_names_come_back_in_every_language(tokenizer, language):
+    """Learned from English alone: the other scripts are bytes."""
+    names = NAMES[language].to_pylist()
+    ids = tokenizer(names, 400)
+    assert (ids == PAD_ID).any(1).all()  # nothing was cut
+    lengths = (ids != PAD_ID).sum(1).tolist()
+    assert [tokenizer.decode(row[:n]) for row, n in zip(ids.tolist(), lengths)] == [folded(name) for name in names]
+
+
+def test_names_come_back_when_all_languages_are_learned():
+    names = [name for language in LANGUAGES for name in NAMES[language].to_pylist()[::10]]
+    every = Tokenizer.train(names, vocab_size=2000)
+    ids = every(names, 200).tolist()
+    assert [every.decode([i for i in row if i != PAD_ID]) for row in ids] == [folded(name) for name in names]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "\x00\t\n", "e\u0301 É", "İstanbul", "👩🏽‍🚀 🏴‍☠️", "𝔘𝔫𝔦", "a  b ", "don't", "\ud7ff\ue000\U0010ffff"]
+)
+def test_odd_texts_come_back(tokenizer, text):
+    assert tokenizer.decode(tokenizer([text], 80)[0]) == folded(text)
+
+
+@pytest.mark.parametrize("reloaded", [False, True])
+def test_special_tokens_spelled_in_a_text_are_text(tokenizer, reloaded, tmp_path):
+    if reloaded:
+        tokenizer.save(tmp_path / "tokenizer.json")
+        tokenizer = Tokenizer.load(tmp_path / "tokenizer.json")
+    row = tokenizer([SPELLED], 60)[0]
+    length = int((row != PAD_ID).sum())
+    assert row[0] == START_ID and row[length - 1] == END_ID
+    assert (row[1 : length - 1] > END_ID).all() and (row[length:] == PAD_ID).all()
+    assert tokenizer.decode(row) == SPELLED
+
+
+def test_rows_are_start_text_end_padding(tokenizer):
+    ids = tokenizer(["grinning face", "", "waving hand: dark skin tone"], 16)
+    assert ids.shape == (3, 16) and ids.dtype == torch.long and ids.max() < tokenizer.vocab_size
+    for row in ids.tolist():
+        end = row.index(END_ID)
+        assert row[0] == START_ID and min(row[1:end], default=3) > END_ID and set(row[end + 1 :]) <= {PAD_ID}
+    assert ids[1].tolist() == [START_ID, END_ID] + [PAD_ID] * 14
+    assert tokenizer([], 5).shape == (0, 5)
+
+
+@pytest.mark.parametrize("context_length", [3, 4, 7])
+def test_a_long_text_is_cut_and_keeps_its_end_token(tokenizer, context_length):
+    text = "man and woman holding hands: medium-light skin tone, dark skin tone"
+    whole, cut = tokenizer([text], 60)[0], tokenizer([text], context_length)[0]
+    assert (whole != PAD_ID).sum() > 7
+    assert cut.tolist() == [*whole[: context_length - 1].tolist(), END_ID]
+
+
+def test_a_text_that_just_fits_is_whole(tokenizer):
+    length = int((tokenizer(["grinning face"], 60) != PAD_ID).sum())
+    assert tokenizer.decode(tokenizer(["grinning face"], length)[0]) == "grinning face"
+    assert tokenizer.decode(tokenizer(["grinning face"], length - 1)[0]) != "grinning face"
+
+
+def test_case_and_composition_do_not_matter(tokenizer):
+    texts = ["Café ÉTÉ", "cafe\u0301 e\u0301te\u0301"]
+    ids = tokenizer(texts, 20)
+    assert torch.equal(ids[0], ids[1])
+    assert not torch.equal(tokenizer(["cafe"], 20), tokenizer(["café"], 20))
+
+
+def test_merges_are_learned_up_to_the_vocabulary(tokenizer):
+    names = NAMES["en"].to_pylist()
+    bytes_only = Tokenizer.train(names, 259)
+    assert bytes_only.vocab_size == 259 and tokenizer.vocab_size == 1000
+    length = lambda t: int((t(names[:100], 100) != PAD_ID).sum())  # noqa: E731
+    assert length(tokenizer) < 0.5 * length(bytes_only)
+    assert len(bytes_only.tokens("fly")) == 4  # a space goes before the first word, as before the others
+
+
+def test_tokens_are_the_pieces_of_the_text(tokenizer):
+    pieces = tokenizer.tokens("Woman astronaut: dark skin tone")
+    assert "".join(pieces) == " woman astronaut: dark skin tone"
+    assert len(pieces) == (tokenizer(["woman astronaut: dark skin tone"], 40) > END_ID).sum()
+
+
+def test_a_saved_tokenizer_gives_the_same_ids(tokenizer, tmp_path):
+    tokenizer.save(tmp_path / "tokenizer.json")
+    names = NAMES["fr"].to_pylist()[:300]
+    assert torch.equal(Tokenizer.load(tmp_path / "tokenizer.json")(names, 30), tokenizer(names, 30))
+    assert [file.name for file in tmp_path.iterdir()] == ["tokenizer.json"]
+
+
+def test_training_is_deterministic(tokenizer):
+    again = Tokenizer.train(NAMES["en"].to_pylist(), vocab_size=1000)
+    assert again.bpe.to_str() == tokenizer.bpe.to_str()
+
+
+@pytest.mark.parametrize("content", ["", "no json", "{}", '{"version": "1.0"}'])
+def test_a_file_that_is_no_tokenizer_is_named(content, tmp_path):
+    (tmp_path / "broken.json").write_text(content)
+    with pytest.raises(ValueError, match="broken.json is not a tokenizer file"):
+        Tokenizer.load(tmp_path / "broken.json")
+
+
+def test_a_tokenizer_of_another_kind_is_refused(tmp_path):
+    from tokenizers import Tokenizer as BPE
+    from tokenizers import models
+
+    BPE(models.BPE()).save(str(tmp_path / "foreign.json"))
+    with pytest.raises(ValueError, match="not made by minclip"):
+        Tokenizer.load(tmp_path / "foreign.json")
+
+
+@pytest.mark.parametrize("context_length", [0, 2])
+def test_a_context_too_short_is_an_error(tokenizer, context_length):
+    with pytest.raises(ValueError, match=f"context_length {context_length} is too short"):
+        tokenizer(["cat"], context_length)
+
+
+def test_wrong_arguments_are_named(tokenizer):
+    with pytest.raises(TypeError, match=r"got one string; write \[text\]"):
+        tokenizer("cat", 10)
+    with pytest.raises(ValueError, match="vocab_size 258 is too small"):
+        Tokenizer.train(["cat"], 258)

@@ -1,0 +1,256 @@
+"""The transformers against torch's own layers, and what may and may not change a feature."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from minclip.tokenizer import END_ID, PAD_ID, START_ID
+from minclip.towers import Block, MapPool, TextTransformer, VisionTransformer, attention
+
+VOCABULARY = 50
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def vision(pool="mean", **settings):
+    torch.manual_seed(0)
+    return VisionTransformer(image_size=16, patch_size=4, width=24, layers=2, heads=3, pool=pool, **settings).double()
+
+
+def text(pool="eos", causal=True, **settings):
+    torch.manual_seed(0)
+    settings = {"context_length": 12, "width": 24, "layers": 2, "heads": 3, **settings}
+    tower = TextTransformer(VOCABULARY, pool=pool, causal=causal, **settings).double()
+    nn.init.normal_(tower.token_embedding.weight)  # the small initial embeddings would hide differences
+    return tower
+
+
+def pictures(n=3):
+    return torch.randn(n, 3, 16, 16, generator=generator(), dtype=torch.float64)
+
+
+def captions():
+    """Three captions of different lengths, `[3, 12]`."""
+    words = torch.randint(3, VOCABULARY, (3, 12), generator=generator())
+    rows = [[START_ID, *row[:length].tolist(), END_ID] for row, length in zip(words, (2, 5, 10))]
+    return torch.tensor([row + [PAD_ID] * (12 - len(row)) for row in rows])
+
+
+def states(tower, ids):
+    """What the last block hands to the pooling, `[B, L, W]`."""
+    kept = []
+    handle = tower.blocks[-1].register_forward_hook(lambda module, inputs, output: kept.append(output))
+    tower(ids)
+    handle.remove()
+    return kept[0]
+
+
+def close(a, b):
+    torch.testing.assert_close(a, b, atol=1e-10, rtol=0)
+
+
+def differ(a, b):
+    assert (a - b).abs().max() > 1e-4
+
+
+# --- attention and blocks
+
+
+@pytest.mark.parametrize("kind", ["none", "causal", "padding"])
+def test_attention_is_torchs_own(kind):
+    qkv = torch.randn(3, 2, 3, 5, 4, generator=generator(), dtype=torch.float64)
+    q, k, v = (part.clone().requires_grad_() for part in qkv)
+    causal, padding = torch.ones(5, 5).tril() > 0, (torch.arange(5) < 3).expand(2, 1, 1, 5)
+    mask = {"none": None, "causal": causal, "padding": padding}[kind]
+    ours, theirs = attention(q, k, v, mask), F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    close(ours, theirs)
+    weight = torch.randn(ours.shape, generator=generator(3), dtype=torch.float64)
+    for a, b in zip(*(torch.autograd.grad(out, (q, k, v), weight) for out in (ours, theirs))):
+        close(a, b)
+
+
+def test_attention_keeps_the_dtype():
+    q = torch.randn(1, 1, 3, 4, dtype=torch.bfloat16)
+    assert attention(q, q, q).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_block_is_torchs_pre_norm_encoder_layer(causal):
+    torch.manual_seed(0)
+    block = Block(24, 3).double()
+    peer = nn.TransformerEncoderLayer(24, 3, 96, 0.0, "gelu", batch_first=True, norm_first=True, dtype=torch.float64)
+    with torch.no_grad():
+        for norm in (block.norm1, block.norm2):  # ones and zeros would hide an exchange
+            norm.weight.normal_(), norm.bias.normal_()
+    pairs = {
+        "self_attn.in_proj_": block.qkv, "self_attn.out_proj.": block.attention_out, "linear1.": block.mlp_in,
+        "linear2.": block.mlp_out, "norm1.": block.norm1, "norm2.": block.norm2,
+    }  # fmt: skip
+    parts = ("weight", "bias")
+    peer.load_state_dict({name + part: getattr(ours, part) for name, ours in pairs.items() for part in parts})
+    x = torch.randn(2, 5, 24, generator=generator(), dtype=torch.float64)
+    mask = torch.ones(5, 5).tril() > 0 if causal else None  # theirs is true where a key is hidden
+    close(block(x, mask), peer(x, src_mask=~mask if causal else None))
+
+
+def test_map_pool_is_torchs_attention_with_a_learned_query():
+    torch.manual_seed(0)
+    pool = MapPool(24, 3).double()
+    x = torch.randn(2, 7, 24, generator=generator(), dtype=torch.float64)
+    q_weight, k_weight, v_weight = pool.attention.in_proj_weight.chunk(3)
+    q_bias, k_bias, v_bias = pool.attention.in_proj_bias.chunk(3)
+    split = lambda t: t.unflatten(-1, (3, 8)).transpose(1, 2)  # noqa: E731
+    probe = pool.probe.expand(2, 1, 24)
+    parts = (F.linear(probe, q_weight, q_bias), F.linear(x, k_weight, k_bias), F.linear(x, v_weight, v_bias))
+    pooled = pool.attention.out_proj(F.scaled_dot_product_attention(*map(split, parts)).transpose(1, 2).flatten(1))
+    close(pool(x), pooled + pool.mlp(pool.norm(pooled)))
+
+
+def test_output_layers_start_smaller_the_deeper_the_tower():
+    for layers in (1, 8):
+        tower = VisionTransformer(16, 4, 128, layers, 4)
+        for block in tower.blocks:
+            for layer in (block.attention_out, block.mlp_out):
+                expected = 128**-0.5 * (2 * layers) ** -0.5
+                assert abs(layer.weight.std() / expected - 1) < 0.05 and not layer.bias.any()
+
+
+def test_dropout_drops_in_training_only():
+    for tower, x in ((vision(dropout=0.5), pictures()), (text(dropout=0.5), captions())):
+        differ(tower(x), tower(x))
+        close(tower.eval()(x), tower(x))
+
+
+# --- pictures
+
+
+@pytest.mark.parametrize("pool", ["cls", "mean", "map"])
+def test_vision_features_have_the_width(pool):
+    tower = vision(pool)
+    assert tower(pictures()).shape == (3, 24) and tower.output_dim == 24
+    assert len(tower.position_embedding) == 16 + (pool == "cls")
+
+
+@pytest.mark.parametrize("pool", ["cls", "mean", "map"])
+def test_each_picture_has_its_feature_alone(pool):
+    tower, images = vision(pool), pictures()
+    close(tower(images)[1:2], tower(images[1:2]))
+    differ(tower(images)[0], tower(images)[1])
+
+
+@pytest.mark.parametrize("pool", ["cls", "mean", "map"])
+def test_only_the_position_embedding_knows_where_a_patch_is(pool):
+    tower, images = vision(pool), pictures()
+    swapped = images.roll(4, dims=3)  # by a whole patch
+    differ(tower(images), tower(swapped))
+    nn.init.zeros_(tower.position_embedding)
+    close(tower(images), tower(swapped))
+
+
+@pytest.mark.parametrize("pool", ["cls", "mean", "map"])
+def test_every_pixel_reaches_the_feature(pool):
+    tower, images = vision(pool), pictures().requires_grad_()
+    (tower(images) * torch.randn(3, 24, generator=generator(1), dtype=torch.float64)).sum().backward()
+    assert images.grad.abs().min() > 0
+
+
+def test_pools_are_what_their_names_say():
+    images = pictures()
+    tower = vision("mean")
+    close(tower(images), tower.norm_out(states(tower, images).mean(1)))
+    tower = vision("cls")
+    close(tower(images), tower.norm_out(states(tower, images)[:, 0]))
+    assert states(tower, images).shape[1] == 17
+    tower = vision("map")
+    close(tower(images), tower.map_pool(tower.norm_out(states(tower, images))))
+
+
+# --- captions
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("pool", ["eos", "last", "mean"])
+def test_text_features_have_the_width(pool, causal):
+    tower = text(pool, causal)
+    assert tower(captions()).shape == (3, 24) and tower.output_dim == 24
+    close(tower(captions())[1:2], tower(captions()[1:2]))
+
+
+def test_a_causal_state_depends_on_the_tokens_before_it_only():
+    ids = captions()
+    for position in range(1, 11):
+        changed = ids.clone()
+        changed[:, position] = (ids[:, position] + 7) % VOCABULARY
+        before, after = states(text(), ids), states(text(), changed)
+        close(after[:, :position], before[:, :position])
+        differ(after[:, position:].mean(1), before[:, position:].mean(1))
+        differ(after[:, -1], before[:, -1])  # and on all of these
+    bidirectional = text(causal=False)
+    changed = ids.clone()
+    changed[2, 10] += 1
+    differ(states(bidirectional, changed)[2, 0], states(bidirectional, ids)[2, 0])
+
+
+def test_what_follows_the_end_token_does_not_matter_to_eos():
+    ids, tower = captions(), text()
+    changed = ids.clone()
+    changed[0, 4:], changed[1, 7:] = 9, END_ID  # words, and further end tokens: the first one counts
+    close(tower(changed), tower(ids))
+    changed[0, 2] += 1
+    differ(tower(changed)[0], tower(ids)[0])
+
+
+@pytest.mark.parametrize(("pool", "causal"), [("eos", True), ("eos", False), ("mean", True), ("mean", False)])
+def test_padding_changes_nothing(pool, causal):
+    ids, tower = captions()[:2], text(pool, causal)
+    close(tower(ids[:, :7]), tower(ids))  # 7 tokens hold both captions
+    close(tower(ids[:1, :4]), tower(ids[:1]))
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_siglips_last_position_sees_the_padding(causal):
+    ids, tower = captions()[:2], text("last", causal)
+    differ(tower(ids[:, :7]), tower(ids))
+    close(tower(ids), tower.norm_out(states(tower, ids)[:, -1]))
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_mean_and_eos_pool_the_right_states(causal):
+    ids = captions()
+    lengths = (ids != PAD_ID).sum(1).tolist()
+    tower = text("mean", causal)
+    means = [state[:length].mean(0) for state, length in zip(states(tower, ids), lengths)]
+    close(tower(ids), tower.norm_out(torch.stack(means)))
+    tower = text("eos", causal)
+    ends = [state[length - 1] for state, length in zip(states(tower, ids), lengths)]
+    close(tower(ids), tower.norm_out(torch.stack(ends)))
+
+
+def test_word_order_matters():
+    ids = captions()
+    swapped = ids.clone()
+    swapped[:, 1:3] = ids[:, 1:3].flip(1)
+    for pool in ("eos", "mean"):
+        differ(text(pool, causal=False)(swapped), text(pool, causal=False)(ids))
+
+
+# --- errors
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: VisionTransformer(image_size=30, patch_size=4), "image_size 30 is not a multiple of patch_size 4"),
+        (lambda: VisionTransformer(pool="eos"), "unknown pool 'eos'"),
+        (lambda: VisionTransformer(width=100, heads=3), "width 100 is not a multiple of heads 3"),
+        (lambda: TextTransformer(VOCABULARY, pool="cls"), "unknown pool 'cls'"),
+        (lambda: TextTransformer(VOCABULARY, width=100, heads=3), "width 100 is not a multiple of heads 3"),
+        (lambda: text()(torch.ones(1, 13, dtype=torch.long)), "captions of 13 tokens do not fit context_length 12"),
+    ],
+)
+def test_errors_name_the_bad_input(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()

@@ -71,7 +71,7 @@ print(list(squares.shape), "->", list(patches.shape))
 figure, axes = plt.subplots(1, 3, figsize=(5, 1.9), layout="constrained")
 axes[0].imshow(train.images[drawn.index("penguin")].permute(1, 2, 0))
 axes[1].imshow(images[0].permute(1, 2, 0) / 2 + 0.5)
-gaps = torch.nn.functional.pad(squares[0], (0, 1, 0, 1), value=1)  # one white pixel between squares
+gaps = torch.nn.functional.pad(squares[0], (0, 1, 0, 1), value=0)  # one gray pixel between squares
 axes[2].imshow(gaps.permute(1, 3, 2, 4, 0).reshape(40, 40, 3) / 2 + 0.5)
 for ax, title in zip(axes, ("as stored, 64 × 64", "32 × 32", "64 patches of 4 × 4")):
     ax.set(xticks=[], yticks=[])
@@ -322,10 +322,11 @@ figure.colorbar(shown, ax=axes, label="cosine (no unit)")
 plt.show()
 
 # %% [markdown]
-# The diagonal is nothing special. What you see are **stripes**: every picture likes the same captions. The reason is
-# that an untrained tower gives nearly the same vector to everything. The ResNet is the extreme case: with random
-# weights and without batch statistics, two pictures have a cosine of more than 0.99. The ViT spreads its pictures a little
-# more. Training has two jobs, then: pull the pictures apart, and turn each towards its caption.
+# The diagonal is nothing special. What you see on the left are **stripes**: every picture likes the same captions. The
+# reason is that an untrained ResNet gives nearly the same vector to everything; with random weights and without batch
+# statistics, two pictures have a cosine of more than 0.99. The ViT spreads its pictures more, but at random.
+# And look at the colour bar: all cosines are small. Training has two jobs, then: pull the pictures apart, and
+# turn each one towards its caption.
 #
 # Eight pairs could mislead, so we count on 256. For each picture we ask which caption has the highest cosine; it is
 # the right one about as often as a blind guess, 1 in 256. This is **recall at 1**, and it is the package's function

@@ -1,0 +1,171 @@
+"""The benchmarks: that they compare equals, that they count right, and that they run."""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+
+import common  # noqa: E402
+import losses  # noqa: E402
+import peers  # noqa: E402
+import scaling  # noqa: E402
+import traffic  # noqa: E402
+
+pytest.importorskip("open_clip")
+
+
+@pytest.mark.parametrize("loss", ["softmax", "sigmoid"])
+def test_all_variants_compute_the_same(loss):
+    """In float64, so that it is the same function and not a similar one."""
+    leaves = common.make_leaves(loss, 64, 16, dtype=torch.float64)
+    functions = {name: function for name, function in peers.variants(loss).items() if function is not None}
+    assert {peers.CHUNKED, peers.TEXTBOOK, peers.PEER[loss]} <= set(functions)
+    expected, gradients = common.value_and_gradients(functions[peers.TEXTBOOK], leaves)
+    for function in functions.values():
+        value, found = common.value_and_gradients(function, leaves)
+        assert abs(value - expected) < 1e-10
+        assert all((a - b).abs().max() < 1e-10 for a, b in zip(found, gradients, strict=True))
+
+
+@pytest.mark.parametrize(("loss", "products"), [("sigmoid", 3), ("softmax", 4)])
+@pytest.mark.parametrize("tile", [5, 8, 32])
+def test_the_floor_does_the_products_and_nothing_else(loss, products, tile):
+    generator = torch.Generator().manual_seed(0)
+    image, text = (torch.randn(n, 8, generator=generator, dtype=torch.float64) for n in (16, 32))
+    call = peers.floor(loss, image, text, tile)
+    with FlopCounterMode(display=False) as counter:
+        found = call()
+    assert counter.get_total_flops() == 2 * products * 16 * 32 * 8
+    pairs = image @ text.T
+    for a, b in zip(found, (pairs @ text, pairs.T @ image), strict=True):
+        assert (a - b).abs().max() < 1e-10
+
+
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="no resettable high-water mark")
+def test_memory_that_is_gone_again_was_seen():
+    before = torch.ones(20_000_000)  # 80 MB that do not count
+    del before
+    with common.PeakMemory() as memory:
+        block = torch.ones(10_000_000)
+        del block
+    assert 39e6 < memory.extra < 45e6
+    with common.PeakMemory() as memory:
+        pass
+    assert memory.extra < 2e6
+
+
+def fail(kind):
+    """What can befall a fresh process."""
+    if kind == "memory":
+        torch.empty(2**60)
+    if kind == "bug":
+        raise KeyError("the bug")
+    if kind == "death":
+        os._exit(3)
+    time.sleep(60 if kind == "sleep" else 0)
+    return os.getpid()
+
+
+def test_a_fresh_process_answers_or_fails_in_words():
+    assert common.in_fresh_process(fail, "nothing", timeout=60) != os.getpid()
+    for kind, error, words in [
+        ("memory", common.OutOfMemory, "allocate"),
+        ("bug", RuntimeError, "the bug"),
+        ("death", RuntimeError, "exit code 3"),
+    ]:
+        with pytest.raises(error, match=words):
+            common.in_fresh_process(fail, kind, timeout=60)
+    start = time.monotonic()
+    with pytest.raises(TimeoutError, match="stopped after 0.2 s"):
+        common.in_fresh_process(fail, "sleep", timeout=0.2)
+    assert time.monotonic() - start < 30
+
+
+def test_what_does_not_fit_is_skipped_and_said(monkeypatch):
+    monkeypatch.setattr(losses, "free_memory", lambda: 4 * 64 * 64)
+    with pytest.raises(common.OutOfMemory, match="do not fit"):
+        losses.measure(losses.Case("softmax", 64, 8, "cpu"), [peers.TEXTBOOK], 1, False)
+    assert losses.measure(losses.Case("softmax", 64, 8, "cpu"), [peers.CHUNKED], 1, True)["floor"]
+    row = {"variant": "textbook", "loss": "softmax", "batch_size": 64, "dim": 8, "dtype": "float32", "skipped": "why"}
+    assert "skipped" in losses.line(row) and "why" in losses.line(row)
+
+
+def test_the_losses_quickly(tmp_path, capsys):
+    output = tmp_path / "results" / "bench.json"
+    losses.main(["--quick", "--repetitions", "2", "--device", "cpu", "--output", str(output)])
+    result = json.loads(output.read_text())
+    assert {"command", "device", "torch", "threads", "open_clip", "rows"} <= set(result)
+    assert result["command"].startswith("python benchmarks/losses.py --quick")
+    measured = [row for row in result["rows"] if "skipped" not in row]
+    assert all(row["variant"] == peers.CHUNKED_PEER for row in result["rows"] if "skipped" in row)
+    for loss, peer in peers.PEER.items():
+        rows = {row["variant"]: row for row in measured if (row["loss"], row["dtype"]) == (loss, "float32")}
+        assert {peers.CHUNKED, peers.TEXTBOOK, peer} <= set(rows)
+        assert rows[peer]["ratio_to_peer"] == 1
+        for row in rows.values():
+            assert (row["batch_size"], row["dim"], row["repetitions"]) == (64, 32, 2)
+            assert row["seconds"] > 0 and row["peak_extra_mb"] >= 0
+            assert row["ratio_to_peer"] == pytest.approx(row["seconds"] / rows[peer]["seconds"])
+            assert row["share_of_floor"] == pytest.approx(row["floor_seconds"] / row["seconds"])
+        assert [row["variant"] for row in measured if (row["loss"], row["dtype"]) == (loss, "bfloat16")] == [
+            peers.CHUNKED, peer,
+        ]  # fmt: skip
+    assert output.with_suffix(".png").read_bytes()[:4] == b"\x89PNG"
+    assert capsys.readouterr().out.count("\n| ") == len(result["rows"]) + 2
+
+
+def test_bytes_by_hand():
+    """Two processes, B = 64, D = 16: a block of features has 32 * 16 * 4 = 2,048 bytes, one number a pair 128."""
+    sent = lambda variant, w: list(traffic.bytes_sent(variant, w, 64, 16).values())  # noqa: E731
+    assert sent(traffic.ALL_GATHER, 2) == [2 * 2048, 2 * 2048, 0]
+    assert sent(traffic.RING_SOFTMAX, 2) == [2 * 2048, 2 * 2048, 3 * 128]
+    assert sent(traffic.RING_SIGMOID, 2) == [2048, 2 * 2048, 0]
+    assert sent(traffic.ALL_GATHER, 4) == [6 * 1024, 6 * 1024, 0]
+    assert sent(traffic.RING_SOFTMAX, 4) == [6 * 1024, 4 * 1024, 7 * 64]
+    assert sent(traffic.RING_SIGMOID, 4) == [3 * 1024, 4 * 1024, 0]
+    assert all(sent(variant, 1) == [0, 0, 0] for variant in traffic.VARIANTS)
+    with pytest.raises(ValueError, match="unknown variant"):
+        traffic.bytes_sent("gossip", 2, 64, 16)
+
+
+def test_the_table_ends_with_a_million_pairs():
+    rows = [row for row in traffic.arithmetic() if row["processes"] == 1024]
+    assert [row["variant"] for row in rows] == list(traffic.VARIANTS)
+    block = 1024 * 768 * 4
+    total = [sum(row["bytes_by_kind"].values()) for row in rows]
+    assert total == [4 * 1023 * block, (2 * 1023 + 1024) * block + 2047 * 4096, (1023 + 1024) * block]
+
+
+def test_two_processes_send_what_was_calculated(tmp_path, capsys):
+    output = tmp_path / "bench.json"
+    flags = ["--processes", "2", "--batch_size", "64", "--dim", "16", "--repetitions", "1", "--limit", "100"]
+    scaling.main([*flags, "--output", str(output)])
+    result = json.loads(output.read_text())
+    assert {"command", "device", "torch", "threads", "rows", "arithmetic"} <= set(result)
+    assert [row["variant"] for row in result["rows"]] == list(traffic.VARIANTS)
+    for row in result["rows"]:
+        assert (row["processes"], row["batch_size"], row["dim"]) == (2, 64, 16)
+        assert row["bytes_sent"] == sum(row["bytes_by_kind"].values()) > 0
+        assert row["error"] < 1e-10  # losses and gradients are those of the textbook on the whole batch
+        assert row["seconds"] > 0
+    out = capsys.readouterr().out
+    assert out.count("\n| ring sigmoid") == 4 and "Arithmetic, nothing of it measured" in out
+
+
+def test_bad_flags_are_named(capsys):
+    for main, flags, words in [
+        (losses.main, ["--sizes", "0"], "must be 1 or more"),
+        (losses.main, ["--device", "tpu"], "invalid choice"),
+        (scaling.main, ["--processes", "3", "--batch_size", "64"], "cannot be split evenly among 3 processes"),
+        (scaling.main, ["--dim", "0"], "must be 1 or more"),
+    ]:
+        with pytest.raises(SystemExit):
+            main(flags)
+        assert words in capsys.readouterr().err

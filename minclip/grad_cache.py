@@ -44,14 +44,13 @@ def cached_step(
         for micro_batch in micro_batches:
             states.append(random_state(device))
             outputs.append(model(*micro_batch))
-    torch.clear_autocast_cache()  # older versions of torch would reuse the casts made here, which lack a graph
+    torch.clear_autocast_cache()  # before pytorch#165068, casts made here were reused below: without a graph
 
     # 2. One loss over the whole batch. Its gradient stops at the features and the scalars.
     image_features, text_features = (torch.cat(parts) for parts in list(zip(*outputs))[:2])  # [B, D]
     leaves = [leaf.detach().requires_grad_() for leaf in (image_features, text_features, *outputs[0][2:])]
-    with torch.enable_grad():
-        loss = loss_fn(*leaves)
-        image_gradient, text_gradient, *scalar_gradients = torch.autograd.grad(loss, leaves)
+    loss = loss_fn(*leaves)
+    image_gradient, text_gradient, *scalar_gradients = torch.autograd.grad(loss, leaves)
     after = random_state(device)
 
     # 3. Each micro-batch again, now with its graph, which takes the gradient on from the features. Only the

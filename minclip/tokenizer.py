@@ -88,3 +88,25 @@ class Tokenizer:
         except Exception as error:
             raise ValueError(f"{path} is not a tokenizer file ({error}); retrain or copy it again") from error
         return cls(bpe)
+
+
+class CaptionTokens:
+    """All captions of all pairs, tokenised once; `pick` chooses one a pair."""
+
+    def __init__(self, captions: list[list[str]], tokenizer: Tokenizer, context_length: int) -> None:
+        counts = torch.tensor([len(texts) for texts in captions])
+        self.counts, self.starts = counts, counts.cumsum(0) - counts  # [N]
+        self.ids = tokenizer([text for texts in captions for text in texts], context_length)  # [all captions, L]
+
+    def pick(self, rows: Tensor, draw: Tensor, first: float) -> Tensor:
+        """One caption of each of `rows`, by uniform numbers `draw` `[B]`: ids `[B, length of the longest]`.
+
+        The first caption with probability `first`, any of the others with what remains.
+
+        The padding that all share is cut off: it changes nothing (see `TextTransformer`) but the time.
+        """
+        others = self.counts[rows] - 1  # [B]
+        which = 1 + ((draw - first) / max(1 - first, 1e-9) * others).long()
+        which = torch.where((draw < first) | (others == 0), 0, which)
+        ids = self.ids[self.starts[rows] + which]  # [B, L]
+        return ids[:, : (ids != PAD_ID).sum(1).max()]

@@ -29,7 +29,7 @@ from minclip.precision import PRECISIONS, resolve_precision
 from minclip.report import evaluate, table, write_report
 from minclip.sigmoid_loss import sigmoid_loss, uninformed_sigmoid_loss
 from minclip.softmax_loss import softmax_loss, uninformed_softmax_loss
-from minclip.tokenizer import PAD_ID, Tokenizer
+from minclip.tokenizer import CaptionTokens, Tokenizer
 
 
 @dataclass
@@ -130,7 +130,7 @@ def train(
 
     state = load_state(output / "state") if output and config.resume else None
     tokenizer = Tokenizer.load(output / "tokenizer.json") if state else train_tokenizer(pairs, config.model)
-    tokens = CaptionTokens(pairs, tokenizer, config.model.context_length)
+    tokens = CaptionTokens(pairs.captions, tokenizer, config.model.context_length)
     torch.manual_seed(config.seed)
     model = build_clip(replace(config.model, vocab_size=tokenizer.vocab_size))
     dtype = torch.float64 if precision == "fp64" else torch.float32
@@ -232,28 +232,6 @@ def choose_loss(kind: str, batch_size: int, num_processes: int) -> Callable[...,
     if num_processes > 1 or batch_size >= 2048:
         return chunked_softmax_loss if kind == "softmax" else chunked_sigmoid_loss
     return softmax_loss if kind == "softmax" else sigmoid_loss
-
-
-class CaptionTokens:
-    """All captions of all pairs, tokenised once; `pick` chooses one a pair."""
-
-    def __init__(self, pairs: Pairs, tokenizer: Tokenizer, context_length: int) -> None:
-        counts = torch.tensor([len(texts) for texts in pairs.captions])
-        self.counts, self.starts = counts, counts.cumsum(0) - counts  # [N]
-        self.ids = tokenizer([text for texts in pairs.captions for text in texts], context_length)  # [all captions, L]
-
-    def pick(self, rows: Tensor, draw: Tensor, first: float) -> Tensor:
-        """One caption of each of `rows`, by uniform numbers `draw` `[B]`: ids `[B, length of the longest]`.
-
-        The first caption with probability `first`, any of the others with what remains.
-
-        The padding that all share is cut off: it changes nothing (see `TextTransformer`) but the time.
-        """
-        others = self.counts[rows] - 1  # [B]
-        which = 1 + ((draw - first) / max(1 - first, 1e-9) * others).long()
-        which = torch.where((draw < first) | (others == 0), 0, which)
-        ids = self.ids[self.starts[rows] + which]  # [B, L]
-        return ids[:, : (ids != PAD_ID).sum(1).max()]
 
 
 def make_batch(

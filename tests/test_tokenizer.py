@@ -1,13 +1,14 @@
 """Every text in every script goes in and comes back; special tokens are where they belong and nowhere else."""
 
 import unicodedata
+from collections import Counter
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 import torch
 
-from minclip.tokenizer import END_ID, PAD_ID, START_ID, Tokenizer
+from minclip.tokenizer import END_ID, PAD_ID, START_ID, CaptionTokens, Tokenizer
 
 NAMES = pq.read_table(Path(__file__).resolve().parent.parent / "data" / "names.parquet").drop_columns("code_points")
 LANGUAGES = NAMES.column_names
@@ -149,3 +150,22 @@ def test_wrong_arguments_are_named(tokenizer):
         tokenizer("cat", 10)
     with pytest.raises(ValueError, match="vocab_size 258 is too small"):
         Tokenizer.train(["cat"], 258)
+
+
+def test_captions_are_picked_as_often_as_asked():
+    captions = [["a", "b", "c"], ["only"], ["x", "y"]]
+    tokenizer = Tokenizer.train([text for texts in captions for text in texts], 300)
+    tokens = CaptionTokens(captions, tokenizer, 12)
+    draws = (torch.arange(1000, dtype=torch.float64) + 0.5) / 1000
+    picked = [tokens.pick(torch.full((1000,), row), draws, 0.6) for row in range(3)]
+    said = [Counter(tokenizer.decode(ids) for ids in rows) for rows in picked]
+    assert said == [{"a": 600, "b": 200, "c": 200}, {"only": 1000}, {"x": 600, "y": 400}]
+    always = tokens.pick(torch.tensor([0, 0]), torch.tensor([0.0, 0.999]), 1.0)
+    assert torch.equal(always[0], always[1])
+
+
+def test_padding_that_all_share_is_cut_off():
+    tokenizer = Tokenizer.train(["a cat"], 300)
+    tokens = CaptionTokens([["a"], ["a cat"]], tokenizer, 12)
+    longest = len(tokenizer.tokens("a cat")) + 2
+    assert tokens.pick(torch.tensor([0, 1]), torch.zeros(2), 1.0).shape == (2, longest)

@@ -27,10 +27,7 @@
 # classification, with one twist: the classes are new in every batch.
 
 # %%
-import json
 import math
-import time
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch

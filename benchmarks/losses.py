@@ -30,17 +30,16 @@ from common import (
     table_line,
     value_and_gradients,
 )
-from draw import draw
-from peers import CHUNKED, PEER, floor, open_clip_losses, variants
+from peers import CHUNKED, CHUNKED_PEER, PEER, floor, open_clip_losses, variants
 from torch import Tensor
 
 from minclip.checkpoint import write_json
 
-MATRICES = 7  # B x B matrices that a loss which is not chunked may hold at once
+MATRICES = 8  # B x B matrices that a loss which is not chunked may hold at once
 TAKE_TURNS = 8192  # largest batch whose variants are timed in turns
 TILES = {"cpu": (512, 1024, 2048), "cuda": (2048, 4096, 8192)}  # of the floor
 PATIENCE = 900  # seconds until a process is given up
-COLUMNS = {"loss": -38, "B": 7, "D": 4, "seconds": 8, "x peer": 6, "floor": 6, "extra MB": 9, "x peer's": 8}
+COLUMNS = {"loss": -39, "B": 7, "D": 4, "seconds": 8, "x peer": 6, "floor": 6, "extra MB": 9, "x peer's": 8}
 
 
 @dataclass(frozen=True)
@@ -63,21 +62,21 @@ def plan(args: argparse.Namespace, device: str) -> Iterator[tuple[Case, list[str
     sizes, dims = ((64,), (32,)) if args.quick else (args.sizes, args.dims)
     for dim in dims:
         for size in sizes:
-            limit = args.repetitions if size <= 4096 else 3 if size <= TAKE_TURNS else 1
+            often = args.repetitions * max(1, 4096 // size)
+            limit = 100 if size <= 4096 else 3 if size <= TAKE_TURNS else 1
             for loss in PEER:
-                yield Case(loss, size, dim, device), list(variants(loss)), min(limit, args.repetitions)
+                yield Case(loss, size, dim, device), list(variants(loss)), min(often, limit)
     for loss in PEER:  # for the report alone
         size = max((size for size in sizes if size <= 4096), default=min(sizes))
         yield Case(loss, size, dims[0], device, "bfloat16"), [CHUNKED, PEER[loss]], min(3, args.repetitions)
-        if not args.quick:
-            yield Case(loss, 65536, 64, device), [CHUNKED], 1
+        if args.largest and not args.quick:
+            yield Case(loss, args.largest, 64, device), [CHUNKED], 1
 
 
 def compare(case: Case, names: list[str], repetitions: int) -> Iterator[dict]:
     """Measure the variants of one case; yields a row of the result file for each."""
-    functions, in_turns = variants(case.loss), case.batch_size <= TAKE_TURNS
-    alone, skipped = {}, {name: "this open_clip has none" for name in names if functions[name] is None}
-    for name in [name for name in names if name not in skipped]:
+    alone, skipped, in_turns = {}, {}, case.batch_size <= TAKE_TURNS
+    for name in names:
         try:
             alone[name] = in_fresh_process(measure, case, [name], 1, not in_turns, timeout=PATIENCE)
         except (OutOfMemory, TimeoutError) as error:
@@ -148,7 +147,7 @@ def line(row: dict) -> str:
     name = f"{row['loss']}: {row['variant']}" + (", bfloat16" if row["dtype"] == "bfloat16" else "")
     cells = [name, f"{row['batch_size']:,}", str(row["dim"])]
     if "skipped" in row:
-        return table_line(COLUMNS, [*cells, "skipped", "", "", "", ""]) + f" {row['skipped']}"
+        return table_line(COLUMNS, [*cells, "skipped", "", "", "", ""])
     ratio = lambda key: "" if row[key] is None else f"{row[key]:.3f}"  # noqa: E731
     cells += [f"{row['seconds']:.3f}", ratio("ratio_to_peer"), f"{row['share_of_floor']:.0%}"]
     return table_line(COLUMNS, [*cells, f"{row['peak_extra_mb']:,.1f}", ratio("memory_ratio_to_peer")])
@@ -160,9 +159,10 @@ def main(flags: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[1024, 2048, 4096, 8192, 16384, 32768], help="B")
     parser.add_argument("--dims", type=int, nargs="+", default=[256, 512], help="D; the figure shows the first")
-    parser.add_argument("--repetitions", type=int, default=5, help="up to B = 4096; at most 3 up to 8192, 1 beyond")
+    parser.add_argument("--repetitions", type=int, default=5, help="at B = 4096; more below, fewer above")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--output", type=Path, default=Path("results/bench_losses.json"), help="and the same with .png")
+    parser.add_argument("--largest", type=int, default=65536, help="B of the chunked losses alone, D = 64; 0: without")
     parser.add_argument("--quick", action="store_true", help="B = 64, D = 32 alone")
     args = parser.parse_args(flags)
     if min(*args.sizes, *args.dims, args.repetitions) < 1:
@@ -171,15 +171,26 @@ def main(flags: Sequence[str] | None = None) -> None:
     open_clip_losses()  # or a word about its absence
     result = machine(device, __file__, flags)
     result |= {"open_clip": importlib.metadata.version("open_clip_torch"), "rows": []}
-    print(f"{result['device']}, torch {result['torch']}, open_clip {result['open_clip']}\n\n{table_head(COLUMNS)}")
+    heading = (
+        f"{result['device']}, {result['threads']} threads, torch {result['torch']}, open_clip {result['open_clip']}"
+    )
+    print(f"{heading}\n\n{table_head(COLUMNS)}")
     for case, names, repetitions in plan(args, device):
         for row in compare(case, names, repetitions):
             result["rows"].append(row)
             print(line(row), flush=True)
+    print()
     args.output.parent.mkdir(parents=True, exist_ok=True)
     write_json(args.output, result)
+    from draw import draw  # matplotlib, which the processes that measure need not wait for
+
     draw(args.output)
-    print("\nfloor: the part of the seconds that the matrix products alone take. extra: beyond inputs and gradients.")
+    for row in result["rows"]:
+        if "skipped" in row:
+            print(f"skipped: {row['variant']}, B = {row['batch_size']:,}, D = {row['dim']}: {row['skipped']}")
+    if CHUNKED_PEER not in variants("sigmoid"):
+        print(f"skipped: {CHUNKED_PEER}: open_clip {result['open_clip']} has no SigLipLoss(chunk_size=...)")
+    print("floor: the part of the seconds that the matrix products alone take. extra: beyond inputs and gradients.")
 
 
 if __name__ == "__main__":

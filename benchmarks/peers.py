@@ -15,7 +15,7 @@ from minclip.softmax_loss import softmax_loss
 
 CHUNKED, TEXTBOOK = "minclip chunked", "minclip textbook"
 PEER = {"softmax": "open_clip ClipLoss", "sigmoid": "open_clip SigLipLoss"}
-CHUNKED_PEER = "open_clip SigLipLoss chunked"  # where open_clip is newer than 3.3.0
+CHUNKED_PEER = "open_clip SigLipLoss chunked"  # its option chunk_size, which 3.3.0 does not have yet
 CHUNKED_PEER_ROWS = 512
 
 
@@ -31,19 +31,17 @@ def open_clip_losses():
     return module
 
 
-def variants(loss: str) -> dict[str, Callable[..., Tensor] | None]:
-    """What computes `loss`, by name: functions of image and text features, *log* scale and, for sigmoid, bias.
-
-    None for what this version of open_clip does not have.
-    """
+def variants(loss: str) -> dict[str, Callable[..., Tensor]]:
+    """What computes `loss`, by name: functions of image and text features, *log* scale and, for sigmoid, bias."""
     theirs = open_clip_losses()
     if loss == "softmax":
         peer = _with_log_scale(theirs.ClipLoss())
         return {CHUNKED: chunked_softmax_loss, TEXTBOOK: softmax_loss, PEER[loss]: peer}
-    peer, chunked_peer = _with_log_scale(theirs.SigLipLoss()), None
+    peer = _with_log_scale(theirs.SigLipLoss())
+    found = {CHUNKED: chunked_sigmoid_loss, TEXTBOOK: sigmoid_loss, PEER[loss]: peer}
     if "chunk_size" in inspect.signature(theirs.SigLipLoss).parameters:
-        chunked_peer = _with_log_scale(theirs.SigLipLoss(chunk_size=CHUNKED_PEER_ROWS))
-    return {CHUNKED: chunked_sigmoid_loss, TEXTBOOK: sigmoid_loss, PEER[loss]: peer, CHUNKED_PEER: chunked_peer}
+        found[CHUNKED_PEER] = _with_log_scale(theirs.SigLipLoss(chunk_size=CHUNKED_PEER_ROWS))
+    return found
 
 
 def _with_log_scale(peer: Callable[..., Tensor]) -> Callable[..., Tensor]:

@@ -15,14 +15,14 @@ from minclip.zero_shot import embed_images, embed_texts, evaluate_zero_shot
 QUERIES = (
     "red heart",
     "a smiling cat",
-    "pizza",
-    "sailboat",
-    "dog face",
-    "fire engine",
-    "grapes",
-    "umbrella with rain drops",
+    "Christmas tree",
+    "penguin",
+    "strawberry",
     "guitar",
-    "airplane",
+    "snowman",
+    "sunflower",
+    "traffic light",
+    "butterfly",
 )
 OPENMOJI_NOTICE = "Pictures: OpenMoji (CC BY-SA 4.0), FxEmoji by Mozilla (CC BY 4.0)"
 
@@ -41,10 +41,8 @@ def evaluate(model: CLIP, tokenizer: Tokenizer, data: str) -> dict[str, dict]:
             names = pairs.class_names if split == "held_out_compositions" else names_without_skin_tones(pairs)
             results[split] = evaluate_zero_shot(model, tokenizer, pairs, names, image_size)
         return results
-    if not has_split(data, "test"):
-        return {}
-    pairs = load_pairs(data, "test")
-    if not pairs.class_names:
+    pairs = load_if_there(data, "test")
+    if pairs is None or not pairs.class_names:
         return {}
     templates = ("{}",) if data == "shapes" else ("a photo of a {}",)
     return {"test": evaluate_zero_shot(model, tokenizer, pairs, pairs.class_names, image_size, templates)}
@@ -56,38 +54,41 @@ def names_without_skin_tones(pairs: Pairs) -> list[str]:
 
 
 def search_samples(model: CLIP, tokenizer: Tokenizer, data: str) -> plots.Figure:
-    """Ten text queries, each with its five nearest pictures (for emoji: by artists that were never trained on)."""
+    """Ten text queries, each with its five nearest pictures (for emoji: by artists that were never trained on).
+
+    A picture with the query among its captions is framed green.
+    """
     if data == "emoji":
         unseen = [load_pairs("emoji", split) for split in ("fxemoji", "openmoji")]
         unseen = [pairs.select(torch.tensor([not tones for tones in pairs.metadata["skin_tones"]])) for pairs in unseen]
         images = torch.cat([pairs.images for pairs in unseen])
+        captions = [texts for pairs in unseen for texts in pairs.captions]
         queries, notice = QUERIES, OPENMOJI_NOTICE
     else:
-        pairs = load_pairs(data, "test") if has_split(data, "test") else load_pairs(data, "train")
-        images, notice = pairs.images[:2000], ""
+        pairs = load_if_there(data, "test") or load_pairs(data, "train")
+        images, captions, notice = pairs.images[:2000], pairs.captions[:2000], ""
         queries = list(dict.fromkeys(texts[0] for texts in pairs.captions))[:10]
     features = embed_images(model, images, model.config.image_size)
     _, indices = nearest(embed_texts(model, tokenizer, queries), features, 5)
-    return plots.plot_search(queries, images, indices.cpu(), notice=notice)
+    named = [[query in captions[i] for i in row] for query, row in zip(queries, indices.tolist())]
+    return plots.plot_search(queries, images, indices.cpu(), torch.tensor(named), notice)
 
 
-def has_split(data: str, split: str) -> bool:
-    """Whether `data` can be loaded with that split."""
+def load_if_there(data: str, split: str) -> Pairs | None:
+    """The pairs of a split, or None if `data` has no such split."""
     try:
-        load_pairs(data, split)
-    except (FileNotFoundError, ValueError):
-        return False
-    return True
+        return load_pairs(data, split)
+    except FileNotFoundError:
+        return None
 
 
 def write_report(
     output: Path, model: CLIP, tokenizer: Tokenizer, data: str | None, history: list[dict], metrics: dict
 ) -> None:
-    """Write `curves.png`, `samples.png`, `model.safetensors` and, last of all, `metrics.json`."""
+    """Write `curves.png`, `samples.png` and, last of all, `metrics.json`."""
     plots.save_figure(plots.plot_curves(history, metrics["loss_uninformed"]), output / "curves.png")
     if data:
         plots.save_figure(search_samples(model, tokenizer, data), output / "samples.png")
-    model.save_pretrained(output)
     write_json(output / "metrics.json", metrics)
 
 

@@ -198,6 +198,8 @@ def train(
     metrics |= {"seed": config.seed, "device": runs.device_name(device), "num_processes": n, "precision": precision}
     metrics["n_parameters"] = n_parameters
     if accelerator.is_main_process:
+        if output:
+            model.save_pretrained(output)  # before anything that a missing or broken test split could stop
         metrics["zero_shot"] = evaluate(model, tokenizer, data) if data else {}
         if output:
             write_report(output, model, tokenizer, data, history, metrics)

@@ -62,16 +62,14 @@ def test_metrics_are_written_last(untrained, tmp_path, monkeypatch):
     import minclip.report as module
 
     written = []
-    write_json, save_pretrained = module.write_json, type(untrained[0]).save_pretrained
+    write_json, save_figure = module.write_json, module.plots.save_figure
     monkeypatch.setattr(module, "write_json", lambda path, value: (written.append(path.name), write_json(path, value)))
-    monkeypatch.setattr(
-        type(untrained[0]), "save_pretrained", lambda *a: (written.append("model.safetensors"), save_pretrained(*a))
-    )
+    monkeypatch.setattr(module.plots, "save_figure", lambda f, path: (written.append(path.name), save_figure(f, path)))
     history = [{"step": 1, "loss": 2.0, "logit_scale": 14.0}]
     write_report(tmp_path, *untrained, None, history, {"loss_uninformed": 3.0})
-    assert written == ["model.safetensors", "metrics.json"]
+    assert written == ["curves.png", "metrics.json"]  # without a dataset's name, no search
     assert json.loads((tmp_path / "metrics.json").read_text()) == {"loss_uninformed": 3.0}
-    assert (tmp_path / "curves.png").stat().st_size > 5_000 and not (tmp_path / "samples.png").exists()
+    assert (tmp_path / "curves.png").stat().st_size > 5_000
 
 
 def test_search_sheet_has_ten_rows_of_five_and_the_licence(untrained):

@@ -48,6 +48,10 @@ def test_maps_shrink_by_the_stem_and_by_two_a_stage(stem_stride, side):
     assert len(net.pool.position_embedding) == (side // 4) ** 2 + 1
 
 
+def test_pictures_of_another_size_are_seen():
+    assert resnet()(pictures(size=24)).shape == resnet()(pictures()).shape
+
+
 def test_group_norm_gives_each_picture_its_feature_alone():
     net, images = resnet("group"), pictures()
     for row in range(4):

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from minclip.tokenizer import END_ID, PAD_ID, START_ID
-from minclip.towers import Block, MapPool, TextTransformer, VisionTransformer, attention
+from minclip.towers import Block, MapPool, TextTransformer, VisionTransformer, attention, fit_positions
 
 VOCABULARY = 50
 
@@ -168,6 +168,31 @@ def test_pools_are_what_their_names_say():
     close(tower(images), tower.map_pool(tower.norm_out(states(tower, images))))
 
 
+def test_positions_fit_another_resolution():
+    row, column = torch.meshgrid(torch.arange(6), torch.arange(6), indexing="ij")
+    special = torch.tensor([[7.0, -7.0, 7.0]])
+    grid = torch.stack([row, column, torch.ones(6, 6)], -1).flatten(0, 1).float()  # [36, 3]
+    assert fit_positions(grid, 36) is grid
+    for extra in (0, 1):
+        embedding = torch.cat([special[:extra], grid]).double()
+        small = fit_positions(embedding, 9)
+        torch.testing.assert_close(small[:extra], special[:extra].double(), atol=0, rtol=0)
+        rows, columns, ones = small[extra:].unflatten(0, (3, 3)).unbind(-1)  # each [3, 3]
+        middles = torch.tensor([0.5, 2.5, 4.5], dtype=torch.float64)  # a large cell's centre, counted in small cells
+        torch.testing.assert_close(rows, middles[:, None].expand(3, 3), atol=0.1, rtol=0)  # the border is clamped
+        torch.testing.assert_close(columns, middles.expand(3, 3), atol=0.1, rtol=0)
+        close(rows[1], torch.full((3,), 2.5, dtype=torch.float64))
+        close(ones, torch.ones(3, 3, dtype=torch.float64))
+        assert fit_positions(embedding, 100).shape == (100 + extra, 3)
+
+
+@pytest.mark.parametrize("pool", ["cls", "mean", "map"])
+def test_a_tower_sees_pictures_of_another_size(pool):
+    tower = vision(pool)
+    larger = torch.randn(2, 3, 24, 24, generator=generator(), dtype=torch.float64)
+    assert tower(larger).shape == tower(larger[..., :8, :8]).shape == (2, 24)
+
+
 # --- captions
 
 
@@ -188,6 +213,10 @@ def test_a_causal_state_depends_on_the_tokens_before_it_only():
         close(after[:, :position], before[:, :position])
         differ(after[:, position:].mean(1), before[:, position:].mean(1))
         differ(after[:, -1], before[:, -1])  # and on all of these
+    x, tower = text().token_embedding(ids) + text().position_embedding, text()  # [3, 12, 24]
+    for block in tower.blocks:
+        x = block(x, nn.Transformer.generate_square_subsequent_mask(12) == 0)  # and itself, as in torch's own
+    close(states(tower, ids), x)
     bidirectional = text(causal=False)
     changed = ids.clone()
     changed[2, 10] += 1
@@ -214,7 +243,14 @@ def test_padding_changes_nothing(pool, causal):
 def test_siglips_last_position_sees_the_padding(causal):
     ids, tower = captions()[:2], text("last", causal)
     differ(tower(ids[:, :7]), tower(ids))
-    close(tower(ids), tower.norm_out(states(tower, ids)[:, -1]))
+    before = states(tower, ids)
+    close(tower(ids), tower.norm_out(before[:, -1]))
+    nn.init.ones_(tower.token_embedding.weight.data[PAD_ID])
+    differ(states(tower, ids)[:, -1], before[:, -1])
+    if causal:
+        close(states(tower, ids)[:, 0], before[:, 0])
+    else:  # the words see the padding too
+        differ(states(tower, ids)[:, 0], before[:, 0])
 
 
 @pytest.mark.parametrize("causal", [True, False])

@@ -239,6 +239,13 @@ def test_early_steps_see_smaller_pictures(tmp_path, tiny_pairs, monkeypatch):
         train(config("", **{**larger, "early_image_size": 12}), pairs=tiny_pairs)
 
 
+def test_weights_survive_a_broken_test_split(tmp_path, caption_folder):
+    (caption_folder / "test.parquet").write_bytes(b"PAR1 no")
+    done = run([sys.executable, "-m", "minclip.train", *flags(tmp_path / "run", caption_folder, "--max_steps", "3")])
+    assert done.returncode == 1 and "test.parquet cannot be read" in done.stderr
+    assert weights(tmp_path / "run") and not (tmp_path / "run/metrics.json").exists()
+
+
 def test_nan_stops_with_the_step_and_keeps_the_checkpoint(tmp_path, tiny_pairs):
     def poison(done, model):
         if done == 7:

@@ -4,9 +4,9 @@
     python benchmarks/losses.py --quick    # seconds: does it run?
 
 Memory: the peak beyond inputs and gradients, each variant in a fresh process. Time: up to B = 8,192 the variants of a
-loss take turns in one process, and medians count; beyond, each runs once, in the process that measures its memory.
-The floor (peers.py): the same matrix products in tiles and nothing else, at the best of several tile sizes, in the
-process that the time is from; beyond B = 8,192 for a strip of rows, and scaled.
+loss take turns in one process, and medians count; beyond, each but the textbook's runs once, in the process that
+measures its memory. The floor (peers.py): the same matrix products in tiles and nothing else, at the best of several
+tile sizes, in the process that the time is from; beyond B = 8,192 for a strip of rows, and scaled.
 """
 
 import argparse
@@ -30,13 +30,13 @@ from common import (
     table_line,
     value_and_gradients,
 )
-from peers import CHUNKED, CHUNKED_PEER, PEER, floor, open_clip_losses, variants
+from peers import CHUNKED, CHUNKED_PEER, PEER, TEXTBOOK, floor, open_clip_losses, variants
 from torch import Tensor
 
 from minclip.checkpoint import write_json
 
 MATRICES = 8  # B x B matrices that a loss which is not chunked may hold at once
-TAKE_TURNS = 8192  # largest batch whose variants are timed in turns
+TAKE_TURNS = {"cpu": 8192, "cuda": 131072}  # largest batch whose variants are timed in turns
 TILES = {"cpu": (512, 1024, 2048), "cuda": (2048, 4096, 8192)}  # of the floor
 PATIENCE = 900  # seconds until a process is given up
 COLUMNS = {"loss": -39, "B": 7, "D": 4, "seconds": 8, "x peer": 6, "floor": 6, "extra MB": 9, "x peer's": 8}
@@ -62,10 +62,11 @@ def plan(args: argparse.Namespace, device: str) -> Iterator[tuple[Case, list[str
     sizes, dims = ((64,), (32,)) if args.quick else (args.sizes, args.dims)
     for dim in dims:
         for size in sizes:
-            often = args.repetitions * max(1, 4096 // size)
-            limit = 100 if size <= 4096 else 3 if size <= TAKE_TURNS else 1
+            in_turns = size <= TAKE_TURNS[device]
+            often = args.repetitions * 4096 // size if size <= 4096 else min(3, args.repetitions) if in_turns else 1
             for loss in PEER:
-                yield Case(loss, size, dim, device), list(variants(loss)), min(often, limit)
+                names = [name for name in variants(loss) if in_turns or name != TEXTBOOK]
+                yield Case(loss, size, dim, device), names, min(often, 100)
     for loss in PEER:  # for the report alone
         size = max((size for size in sizes if size <= 4096), default=min(sizes))
         yield Case(loss, size, dims[0], device, "bfloat16"), [CHUNKED, PEER[loss]], min(3, args.repetitions)
@@ -75,7 +76,7 @@ def plan(args: argparse.Namespace, device: str) -> Iterator[tuple[Case, list[str
 
 def compare(case: Case, names: list[str], repetitions: int) -> Iterator[dict]:
     """Measure the variants of one case; yields a row of the result file for each."""
-    alone, skipped, in_turns = {}, {}, case.batch_size <= TAKE_TURNS
+    alone, skipped, in_turns = {}, {}, case.batch_size <= TAKE_TURNS[case.device]
     for name in names:
         try:
             alone[name] = in_fresh_process(measure, case, [name], 1, not in_turns, timeout=PATIENCE)
@@ -83,7 +84,11 @@ def compare(case: Case, names: list[str], repetitions: int) -> Iterator[dict]:
             skipped[name] = str(error)
     timed = alone
     if in_turns and alone:
-        timed = dict.fromkeys(alone, in_fresh_process(measure, case, list(alone), repetitions, True, timeout=PATIENCE))
+        try:
+            together = in_fresh_process(measure, case, list(alone), repetitions, True, timeout=2 * PATIENCE)
+        except (OutOfMemory, TimeoutError) as error:
+            alone, skipped, together = {}, dict.fromkeys(names, str(error)), None
+        timed = dict.fromkeys(alone, together)
     peer = PEER[case.loss]
     seconds = {name: statistics.median(timed[name]["seconds"][name]) for name in alone}
     extra = {name: alone[name]["extra"][name] for name in alone}
@@ -119,7 +124,7 @@ def measure(case: Case, names: list[str], repetitions: int, with_floor: bool) ->
     for name in names:  # warm up
         value_and_gradients(functions[name], replace(case, batch_size=min(case.batch_size, 256)).leaves())
     tiles = sorted({min(tile, len(text)) for tile in TILES[case.device]}) if with_floor else []
-    rows = len(text) if len(text) <= TAKE_TURNS else max(tiles)
+    rows = len(text) if len(text) <= TAKE_TURNS[case.device] else max(tiles)
     floors = {tile: floor(case.loss, image[:rows], text, tile) for tile in tiles}
     seconds, floor_seconds, extra = {name: [] for name in names}, {tile: [] for tile in tiles}, {}
     for _ in range(repetitions):
@@ -159,7 +164,7 @@ def main(flags: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[1024, 2048, 4096, 8192, 16384, 32768], help="B")
     parser.add_argument("--dims", type=int, nargs="+", default=[256, 512], help="D; the figure shows the first")
-    parser.add_argument("--repetitions", type=int, default=5, help="at B = 4096; more below, fewer above")
+    parser.add_argument("--repetitions", type=int, default=4, help="at B = 4096; more below, 3 or 1 above")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--output", type=Path, default=Path("results/bench_losses.json"), help="and the same with .png")
     parser.add_argument("--largest", type=int, default=65536, help="B of the chunked losses alone, D = 64; 0: without")
@@ -171,10 +176,8 @@ def main(flags: Sequence[str] | None = None) -> None:
     open_clip_losses()  # or a word about its absence
     result = machine(device, __file__, flags)
     result |= {"open_clip": importlib.metadata.version("open_clip_torch"), "rows": []}
-    heading = (
-        f"{result['device']}, {result['threads']} threads, torch {result['torch']}, open_clip {result['open_clip']}"
-    )
-    print(f"{heading}\n\n{table_head(COLUMNS)}")
+    print("{device}, {threads} threads, torch {torch}, open_clip {open_clip}\n".format(**result))
+    print(table_head(COLUMNS))
     for case, names, repetitions in plan(args, device):
         for row in compare(case, names, repetitions):
             result["rows"].append(row)

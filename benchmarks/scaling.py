@@ -101,7 +101,7 @@ def launch(processes: int, args: argparse.Namespace) -> list[dict]:
             finally:
                 torchrun.kill()  # if it lives still; what it has started ends by itself, at the limit
         if torchrun.returncode != 0:
-            raise RuntimeError(f"{processes} processes failed:\n{errors[-3000:]}")
+            raise RuntimeError(f"{processes} processes failed:\n{errors[-6000:]}")
         return json.loads(report.read_text())
 
 
@@ -137,7 +137,10 @@ def main(flags: Sequence[str] | None = None) -> None:
     if uneven:
         parser.error(f"--batch_size {args.batch_size} cannot be split evenly among {uneven[0]} processes")
     result = machine("cpu", __file__, flags) | {"threads": 1}  # of each process
-    result["rows"] = [row for processes in args.processes for row in launch(processes, args)]
+    try:
+        result["rows"] = [row for processes in args.processes for row in launch(processes, args)]
+    except RuntimeError as error:
+        raise SystemExit(f"error: {error}") from error
     result["arithmetic"] = arithmetic()
     args.output.parent.mkdir(parents=True, exist_ok=True)
     write_json(args.output, result)

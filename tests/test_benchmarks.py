@@ -1,5 +1,7 @@
 """The benchmarks: that they compare equals, that they count right, and that they run."""
 
+import argparse
+import importlib.util
 import json
 import os
 import sys
@@ -18,7 +20,8 @@ import peers  # noqa: E402
 import scaling  # noqa: E402
 import traffic  # noqa: E402
 
-pytest.importorskip("open_clip")
+if importlib.util.find_spec("open_clip") is None:
+    pytest.skip("the peer, open_clip, is not installed", allow_module_level=True)
 
 
 @pytest.mark.parametrize("loss", ["softmax", "sigmoid"])
@@ -111,7 +114,20 @@ def test_what_does_not_fit_is_skipped_and_said(monkeypatch):
         losses.measure(losses.Case("softmax", 64, 8, "cpu"), [peers.TEXTBOOK], 1, False)
     assert losses.measure(losses.Case("softmax", 64, 8, "cpu"), [peers.CHUNKED], 1, True)["floor"]
     row = {"variant": "textbook", "loss": "softmax", "batch_size": 64, "dim": 8, "dtype": "float32", "skipped": "why"}
-    assert "skipped" in losses.line(row) and "why" in losses.line(row)
+    assert "skipped" in losses.line(row)
+
+
+def test_the_default_plan_is_the_whole_table():
+    args = argparse.Namespace(sizes=[1024, 8192, 32768], dims=[256, 512], repetitions=4, quick=False, largest=65536)
+    plan = {case: (set(names), repetitions) for case, names, repetitions in losses.plan(args, "cpu")}
+    for loss, peer in peers.PEER.items():
+        for dim in (256, 512):
+            assert plan[losses.Case(loss, 1024, dim, "cpu")] == (set(peers.variants(loss)), 16)
+            assert plan[losses.Case(loss, 8192, dim, "cpu")] == (set(peers.variants(loss)), 3)
+            assert plan[losses.Case(loss, 32768, dim, "cpu")] == (set(peers.variants(loss)) - {peers.TEXTBOOK}, 1)
+        assert plan[losses.Case(loss, 1024, 256, "cpu", "bfloat16")] == ({peers.CHUNKED, peer}, 3)
+        assert plan[losses.Case(loss, 65536, 64, "cpu")] == ({peers.CHUNKED}, 1)
+    assert len(plan) == 2 * (3 * 2 + 2)
 
 
 def test_the_losses_quickly(tmp_path, capsys):

@@ -109,6 +109,8 @@ def test_the_seed_fixes_everything():
     assert torch.equal(first.images, again.images) and first.captions == again.captions
     assert first.metadata == again.metadata and torch.equal(first.groups, again.groups)
     assert (first.images != other.images).flatten(1).any(1).all()
+    paper = [pairs.images[:, 0, 15:17, 15:17].amax((1, 2)) for pairs in (first, other)]  # what no caption mentions
+    assert (paper[0] != paper[1]).float().mean() > 0.5
     assert len(set(texts(first)) & set(texts(other))) < 100
 
 

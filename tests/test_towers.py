@@ -168,6 +168,17 @@ def test_pools_are_what_their_names_say():
     close(tower(images), tower.map_pool(tower.norm_out(states(tower, images))))
 
 
+def test_tokens_are_normalised_before_the_first_block():
+    for pool in ("cls", "mean", "map"):
+        tower, kept = vision(pool), []
+        tower.blocks[0].register_forward_pre_hook(lambda module, inputs, kept=kept: kept.append(inputs[0]))
+        tower(10 * pictures())
+        close(kept[0].mean(-1), torch.zeros(kept[0].shape[:2], dtype=torch.float64))
+        torch.testing.assert_close(
+            kept[0].var(-1, correction=0), torch.ones(kept[0].shape[:2]).double(), atol=1e-3, rtol=0
+        )
+
+
 def test_positions_fit_another_resolution():
     row, column = torch.meshgrid(torch.arange(6), torch.arange(6), indexing="ij")
     special = torch.tensor([[7.0, -7.0, 7.0]])

@@ -58,8 +58,8 @@ print("captions", train.captions[0])
 
 # %% [markdown]
 # Each picture has not one caption but three: the bare name, a short sentence, and the name with a few
-# keywords. At every step of training one of them is drawn at random. The reason is simple: later we want to ask
-# the model with words of our choice, so it should not get used to one way of saying things.
+# keywords. At every step of training one of them is drawn at random: the name four times out of five, else one of the
+# others. Later we want to ask the model with words of our choice, so it should not get used to one way of saying things.
 #
 # The splits tell which artists are in which part. Two of them, `fxemoji` and `openmoji`, are **unseen artists**:
 # not a single picture of theirs is in `train`. (`held_out_compositions` holds combinations of person,

@@ -132,8 +132,8 @@ for part, label in ((loss_yes, "right pair"), (loss_no, "255 wrong pairs"), (los
 for b, name in ((-10, "-10"), (-math.log(B - 1), "-ln 255"), (-2.71, "-2.71"), (0, "0")):
     plt.axvline(b, color="gray", ls=":", lw=1)
     plt.text(b, 420, name, ha="center", va="bottom", fontsize=7)
-plt.gca().set(xlabel="bias b (no unit)", ylabel="loss at the start (nats)", ylim=(1e-3, 350))
-plt.legend(frameon=False, loc="lower right")
+plt.gca().set(xlabel="bias b (no unit)", ylabel="loss at the start (nats)", ylim=(1e-3, 350), xticks=range(-14, 3, 2))
+plt.legend(framealpha=1, edgecolor="white", fontsize=7, loc="lower right")
 plt.show()
 
 # %% [markdown]
@@ -308,33 +308,40 @@ losses = {name: train(model, shuffled="shuffled" in name) for name, model in mod
 # %%
 for name, curve in losses.items():
     uninformed = uninformed_softmax_loss(64) if name == "softmax" else uninformed_sigmoid_loss(64)
-    plt.semilogy([loss / uninformed for loss in curve], lw=1, label=name)
+    plt.semilogy([loss / uninformed for loss in curve], lw=3 if "= 0" in name else 1, label=name)
 plt.axhline(1, color="gray", ls="--", lw=1)
-plt.gca().set(xlabel="step", ylabel="loss / loss without knowledge", ylim=(1e-3, 20))
-plt.legend(frameon=False, fontsize=7, loc="lower left")
+plt.gca().set(xlabel="step", ylabel="loss / loss without knowledge", ylim=(1e-3, 1e3))
+plt.legend(frameon=False, fontsize=7, loc="upper right")
 plt.show()
 
 # %% [markdown]
-# Three runs fall, the control does not. Look at the start of the two sigmoid curves: without bias, the first loss is many times
-# that of ignorance, as section 2 said. It is gone after a few steps here. Why then does the paper care? Its Table 4 reports
-# an accuracy of 63.0 % with b = -10 against 61.7 % with b = 0, in long runs with large batches. Ours is tiny. We
-# cannot confirm it here, and 64 scenes are not the place to try.
+# The softmax and the sigmoid with b = -10 fall far below the dashed line. The control comes down to it and stays. Without bias (the
+# thick line), the first loss is many times that of ignorance, as section 2 said. It is gone after about ten steps, but what has been
+# learned is only how to say "no" to nearly everything, and on the dashed line this run stays to the end, like the control.
 #
-# The curve of the softmax is lower. This is *no* race that it won. The two losses are in different units of difficulty, and
-# one learning rate was used for both. What counts is whether pairs are found, so we ask for that, and for scale and bias.
+# Be careful with this picture. It is one seed, one learning rate and 150 steps, and short runs exaggerate a bad start. In the paper's
+# long runs (Table 4) the accuracy is 63.0 % with b = -10 and 61.7 % with b = 0: a small difference. Nor is the lower curve of
+# the softmax a race that it won: the two losses are different exams, and nobody has looked for the best learning rate of each. What
+# counts is whether pairs are found, so we ask for that, and for scale and bias.
 
 # %%
 from minclip.retrieval import recall_at_k
 
-tables = {}
+tables, mean_cosine = {}, {}
 for name, model in models.items():
     with torch.no_grad():
         image_features, text_features, *scalars = model(images, ids)
     tables[name] = scalars[0].exp() * image_features @ text_features.T + sum(scalars[1:])
+    mean_cosine[name] = (image_features @ text_features.T).mean().item()
     b = f"{scalars[1].item():6.2f}" if scalars[1:] else "  none"
-    print(f"{name:17s} recall at 1: {recall_at_k(tables[name]):4.0%}   t {scalars[0].exp():4.1f}   b {b}")
+    print(f"{name:17s} recall at 1: {recall_at_k(tables[name]):4.0%}   t {scalars[0].exp():4.1f}   b {b}   "
+          f"mean cosine {mean_cosine[name]:5.2f}")
 
 # %% [markdown]
+# The last column shows what became of the run without bias. Its `b` has hardly moved. In its place the *towers* have turned all pictures away
+# from all captions: scale times mean cosine is about -4.1, and that is -ln 63, the bias that was missing! This is the
+# dull fact of section 2, learned the expensive way, by everything pointing in the wrong direction.
+#
 # **Do the probabilities mean anything?** For every picture we add up the sigmoid's probabilities over the 64 captions. The sum is the number
 # of captions that the model believes to fit, and it should be near 1. Then we take the right caption away and add up the rest: now
 # the model should say that almost nothing fits. The softmax cannot say this. Its sum is 1 in either case, by construction.
@@ -351,16 +358,18 @@ print(f"softmax: captions that fit {softmax_table.softmax(1).sum(1).mean():.2f},
 # %% [markdown]
 # ## 7. The check
 #
-# The equalities stand above. Here is what the runs must fulfil on any machine. The two trained losses find nearly all
-# pairs, each from a sum of about one probability; the control finds next to nothing (chance is 1 in 64), and its loss
-# stays near ignorance.
+# The equalities stand above. Here is what the runs must fulfil on any machine. Softmax and sigmoid find nearly all
+# pairs. The sigmoid's probabilities for a picture add up to about one. The control finds next to nothing (chance is 1 in 64), and its
+# loss stays near ignorance. The run without bias starts high, and first of all it turns the towers away from each other; how many pairs
+# it finds in the end is printed above, and not asserted.
 
 # %%
-for name in names[:3]:
+for name in names[:2]:
     assert recall_at_k(tables[name]) > 0.9
     assert sum(losses[name][-10:]) / 10 < 0.5 * uninformed_softmax_loss(64)
 assert recall_at_k(tables["sigmoid, shuffled"]) < 0.15
 assert 0.9 < sum(losses["sigmoid, shuffled"][-10:]) / 10 / uninformed_sigmoid_loss(64) < 1.2
+assert mean_cosine["sigmoid, b = 0"] < -0.2
 assert losses["sigmoid, b = 0"][0] > 4 * uninformed_sigmoid_loss(64)
 assert 0.7 < all_captions.mean() < 1.3 and without_right.mean() < 0.3
 

@@ -84,6 +84,8 @@ from minclip.sigmoid_loss import sigmoid_loss
 torch.manual_seed(0)
 image, text = F.normalize(torch.randn(2, 12, 8, dtype=torch.float64), dim=-1)
 t, b = torch.tensor(10.0).double(), torch.tensor(-2.0).double()
+
+# %%
 losses = torch.zeros(devices, dtype=torch.float64)
 for step, blocks in enumerate(held):
     for device, block in enumerate(blocks):  # on real devices, all at the same time
@@ -128,6 +130,8 @@ from minclip.softmax_loss import softmax_loss
 
 image, text = F.normalize(torch.randn(2, 37, 8, dtype=torch.float64), dim=-1)
 scalars = torch.tensor(10.0).double().log(), torch.tensor(-2.0).double()
+
+# %%
 for full, chunked, n in ((sigmoid_loss, chunked_sigmoid_loss, 4), (softmax_loss, chunked_softmax_loss, 3)):
     leaves = [x.clone().requires_grad_() for x in (image, text, *scalars)][:n]
     expected = full(*leaves), *torch.autograd.grad(full(*leaves), leaves)
@@ -225,6 +229,7 @@ def peak_bytes(loss, B, scalars, D=64):
     return watch.peak
 
 
+# %%
 sizes, log_t, bias = [128, 256, 512, 1024, 2048, 4096], torch.tensor(math.log(10.0)), torch.tensor(-10.0)
 variants = {"textbook sigmoid": sigmoid_loss, "textbook softmax": softmax_loss}
 variants["chunked sigmoid"] = lambda *x: chunked_sigmoid_loss(*x, chunk_size=128)
@@ -253,13 +258,15 @@ for name, values in peaks.items():
     style = ("-o" if "chunked" in name else ":s") + ("C0" if "sigmoid" in name else "C1")
     plt.loglog(sizes, [v / 1e6 for v in values], style, ms=3, lw=1, label=name)
 plt.gca().set(xlabel="batch size B (pairs)", ylabel="peak memory (MB)")
+plt.gca().set_xticks(sizes, sizes)
+plt.minorticks_off()
 plt.legend(frameon=False, fontsize=7)
 plt.show()
 
 # %% [markdown]
 # With each doubling of the batch, the textbook losses take four times as much. The chunked losses take twice as much: they keep
-# vectors and gradients, B × D numbers each, and a few tiles. At 4,096 pairs the difference is a factor of about
-# fifty, and it doubles with every doubling of the batch. The two chunked losses hardly differ. The softmax's normalisers
+# vectors and gradients, B × D numbers each, and a few tiles. At 4,096 pairs the difference is a factor of more
+# than fifty, and it doubles with every doubling of the batch. The two chunked losses hardly differ. The softmax's normalisers
 # are one number for each row and column, and weigh nothing.
 #
 # ## 6. The same gradients from two processes
@@ -308,14 +315,14 @@ import subprocess
 import tempfile
 
 
+# %%
 def gradients_from(processes):
     with tempfile.TemporaryDirectory() as folder:
         script, result = Path(folder, "script.py"), Path(folder, "gradients.pt")
         script.write_text(setup + work)
         launch = f"-m torch.distributed.run --standalone --nproc_per_node {processes}".split()
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.path.abspath("..")}
-        command = [sys.executable, *launch, script, result]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+        done = subprocess.run([sys.executable, *launch, script, result], env=environment, capture_output=True, text=True, timeout=240)
         assert done.returncode == 0, done.stderr[-2000:]
         return torch.load(result)
 
@@ -323,7 +330,9 @@ def gradients_from(processes):
 # %%
 # NBVAL_CHECK_OUTPUT
 one, two = gradients_from(1), gradients_from(2)
-exec(setup)  # the same batch and parameters here, for the textbook loss on the whole table
+here = {}
+exec(setup, here)  # the same batch and parameters, for the textbook loss on the whole table
+pictures, captions, parameters = (here[name] for name in ("pictures", "captions", "parameters"))
 A, C, *scalars = parameters
 sigmoid_loss(F.normalize(pictures @ A), F.normalize(captions @ C), *scalars).backward()
 for name, p, from_one, from_two in zip(("picture tower", "caption tower", "scale", "bias"), parameters, one, two):
@@ -365,7 +374,8 @@ for W in (16, 128, 1024):
 #
 # ## 8. The check
 #
-# Equalities are asserted above. Here is the claim about growth. The slope is the power of B with which the memory grows, between the two
+# The equalities stand in the cells above, next to what they are about: the hand-made ring, its gradients, the package for four tile
+# sizes, the streamed normaliser, and the two processes. Here is the claim about growth. The slope is the power of B with which the memory grows, between the two
 # largest batches. Bytes do not depend on the speed of the machine, so the limits can be narrow.
 
 # %%
@@ -374,7 +384,7 @@ for name, values in peaks.items():
     print(f"{name}: memory grows with B to the power {slope:.2f}; at B = {sizes[-1]:,} {values[-1] / 1e6:.1f} MB")
     assert 0.8 < slope < 1.2 if "chunked" in name else 1.8 < slope < 2.2
 for loss in ("sigmoid", "softmax"):
-    assert peaks[f"chunked {loss}"][-1] < peaks[f"textbook {loss}"][-1] / 10
+    assert peaks[f"chunked {loss}"][-1] < peaks[f"textbook {loss}"][-1] / 30
 
 # %% [markdown]
 # ## 9. Try it yourself

@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint lab notebooks clean
+.PHONY: help demo test lint lab notebooks bench clean
 
 help:
 	@echo "make demo       train a CLIP on the embedded emoji (about 3 minutes on two CPU cores) -> runs/demo/"
 	@echo "make test       lint, unit tests, and every notebook"
 	@echo "make lab        open the notebooks in JupyterLab"
+	@echo "make bench      time the losses against open_clip's, and rings of processes (about 10 minutes)"
 	@echo "make notebooks  run every notebook again and keep its outputs"
 
 $(BIN)/python:
@@ -41,6 +42,10 @@ lab: $(VENV)/.all
 
 notebooks: $(VENV)/.all
 	$(BIN)/python notebooks/run.py
+
+bench: $(VENV)/.all
+	$(BIN)/python benchmarks/losses.py
+	$(BIN)/python benchmarks/scaling.py
 
 clean:
 	rm -rf $(VENV) runs

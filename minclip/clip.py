@@ -110,6 +110,7 @@ class CLIP(nn.Module):
 
         Raises FileNotFoundError or ValueError naming the file that is missing or does not fit.
         """
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         folder = Path(folder)
@@ -122,8 +123,11 @@ class CLIP(nn.Module):
         except (KeyError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"{folder / 'config.json'} does not describe a minclip model ({error})") from error
         model = build_clip(config)
-        tensors = load_file(folder / "model.safetensors")
-        model.to(tensors["logit_scale"].dtype).load_state_dict(tensors)
+        try:
+            tensors = load_file(folder / "model.safetensors")
+            model.to(tensors["logit_scale"].dtype).load_state_dict(tensors)
+        except (SafetensorError, KeyError, RuntimeError) as error:
+            raise ValueError(f"{folder / 'model.safetensors'} does not fit its config.json: {error}") from error
         return model.eval()
 
     @torch.no_grad()

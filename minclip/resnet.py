@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minclip.towers import attention, fit_positions
+from minclip.towers import attention, check_heads, fit_positions
 
 
 def make_norm(kind: str, channels: int) -> nn.Module:
@@ -114,7 +114,9 @@ class ResNet(nn.Module):
                 blocks.append(Bottleneck(channels, width * 2**stage, stride, norm))
                 channels = width * 2**stage * Bottleneck.expansion
         self.blocks = nn.Sequential(*blocks)
-        self.pool = AttentionPool((image_size // reduction) ** 2, channels, max(1, channels // head_dim))
+        heads = max(1, channels // head_dim)
+        check_heads(channels, heads)
+        self.pool = AttentionPool((image_size // reduction) ** 2, channels, heads)
         self.output_dim = channels
         for block in self.blocks:  # every block starts as its shortcut, as CLIP's code initialises it
             nn.init.zeros_(block.norm3.weight)

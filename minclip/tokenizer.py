@@ -103,7 +103,7 @@ class CaptionTokens:
 
         The first caption with probability `first`, any of the others with what remains.
 
-        The padding that all share is cut off: it changes nothing (see `TextTransformer`) but the time.
+        The padding that all share is cut off: with `eos` and `mean` pooling it changes nothing but the time.
         """
         others = self.counts[rows] - 1  # [B]
         which = 1 + ((draw - first) / max(1 - first, 1e-9) * others).long()

@@ -118,7 +118,7 @@ class VisionTransformer(nn.Module):
         if pool not in ("cls", "mean", "map"):
             raise ValueError(f"unknown pool {pool!r}; choose cls, mean or map")
         check_heads(width, heads)
-        self.pool, self.output_dim = pool, width
+        self.pool, self.output_dim, self.patch_size = pool, width, patch_size
         self.patch_embedding = nn.Conv2d(3, width, patch_size, patch_size, bias=False)
         tokens = (image_size // patch_size) ** 2 + (pool == "cls")
         self.position_embedding = nn.Parameter(torch.randn(tokens, width) * width**-0.5)
@@ -129,7 +129,9 @@ class VisionTransformer(nn.Module):
         init_transformer(self.blocks, width)
 
     def forward(self, images: Tensor) -> Tensor:
-        """`[B, 3, S, S]` -> `[B, width]`."""
+        """`[B, 3, S, S]` -> `[B, width]`; S may be any multiple of the patch size."""
+        if images.shape[2] != images.shape[3] or images.shape[2] % self.patch_size:
+            raise ValueError(f"pictures are {list(images.shape[2:])}: not square or no multiple of {self.patch_size}")
         x = self.patch_embedding(images).flatten(2).transpose(1, 2)  # [B, N, W]
         positions = x.shape[1]
         if self.pool == "cls":

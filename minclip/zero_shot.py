@@ -40,6 +40,8 @@ def zero_shot_weights(
 
     Templates hold `{}` for the name. CLIP section 3.1.4 averages embeddings, not probabilities.
     """
+    if not templates or any("{}" not in template for template in templates):
+        raise ValueError(f"templates {list(templates)} must each hold {{}} where the name goes")
     mean = sum(embed_texts(model, tokenizer, [template.format(name) for name in names]) for template in templates)
     return F.normalize(mean, dim=-1)
 
@@ -66,7 +68,8 @@ def evaluate_zero_shot(
     pictures of flags, which look alike at every artist, are not counted.
     """
     index = {name: i for i, name in enumerate(names)}
-    labels = torch.tensor([index.get(pairs.class_names[label], -1) for label in pairs.labels.tolist()])
+    own = [pairs.class_names[label] if label >= 0 else None for label in pairs.labels.tolist()]
+    labels = torch.tensor([index.get(name, -1) for name in own])
     known = labels >= 0
     if not known.any():
         raise ValueError("none of the pictures has a name among the given names; check the names' spelling")
@@ -77,5 +80,6 @@ def evaluate_zero_shot(
     result |= {"n_images": len(labels), "n_classes": len(names)}
     if "group" in pairs.metadata:
         no_flag = torch.tensor([group != flags for group in pairs.metadata["group"]])[known]
-        result["top1_without_flags"] = top_k_accuracy(scores[no_flag], labels[no_flag], 1)
+        if no_flag.any():
+            result["top1_without_flags"] = top_k_accuracy(scores[no_flag], labels[no_flag], 1)
     return result

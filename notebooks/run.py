@@ -3,7 +3,7 @@
     python notebooks/run.py [PREFIX ...]
 
 The .py is what one edits and reviews; the .ipynb is that script with its outputs. Time stamps and the
-language's version, which differ from run to run, are not kept.
+language's version, and the state of sliders, which differ from run to run, are not kept.
 """
 
 import sys
@@ -21,7 +21,8 @@ def run(script: Path) -> None:
     notebook = jupytext.read(script)
     began = time.perf_counter()
     ExecutePreprocessor(timeout=900, record_timing=False).preprocess(notebook, {"metadata": {"path": str(HERE)}})
-    notebook.metadata.pop("language_info", None)
+    for key in ("language_info", "widgets"):
+        notebook.metadata.pop(key, None)
     text = jupytext.writes(notebook, fmt="ipynb")
     target = HERE / f"{script.stem}.ipynb"
     part = target.with_suffix(".part")

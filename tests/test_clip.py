@@ -173,3 +173,16 @@ def test_unknown_choices_are_named():
         tiny(loss="hinge")
     with pytest.raises(ValueError, match="unknown image_tower 'mlp'; choose from resnet, vit"):
         tiny(image_tower="mlp")
+
+
+def test_weights_that_do_not_fit_are_named(tmp_path):
+    model = build_clip(CLIPConfig(image_tower="vit", vocab_size=300))
+    model.save_pretrained(tmp_path)
+    whole = (tmp_path / "model.safetensors").read_bytes()
+    (tmp_path / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="model.safetensors does not fit"):
+        CLIP.from_pretrained(tmp_path)
+    build_clip(CLIPConfig(image_tower="vit", vocab_size=301)).save_pretrained(tmp_path / "other")
+    (tmp_path / "model.safetensors").write_bytes((tmp_path / "other/model.safetensors").read_bytes())
+    with pytest.raises(ValueError, match="model.safetensors does not fit"):
+        CLIP.from_pretrained(tmp_path)

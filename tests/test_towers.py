@@ -301,3 +301,10 @@ def test_word_order_matters():
 def test_errors_name_the_bad_input(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+@pytest.mark.parametrize("shape", [(18, 18), (16, 8)])
+def test_pictures_that_do_not_divide_into_patches_are_named(shape):
+    tower = VisionTransformer(image_size=16, patch_size=4, width=32, layers=1, heads=2)
+    with pytest.raises(ValueError, match="not square or no multiple of 4"):
+        tower(torch.zeros(1, 3, *shape))

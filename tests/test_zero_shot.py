@@ -143,3 +143,34 @@ def test_top_k_is_brute_force(k):
 
 def test_top_5_of_fewer_classes_is_everything():
     assert top_k_accuracy(torch.rand(4, 3), torch.tensor([0, 1, 2, 0]), 5) == 1
+
+
+def test_pictures_without_a_label_are_left_out(tiny_pairs):
+    model, tokenizer = small_model()
+    tiny_pairs.labels[:60] = -1
+    result = evaluate_zero_shot(model, tokenizer, tiny_pairs, tiny_pairs.class_names, 16)
+    assert result["n_images"] == 4
+
+
+@pytest.mark.parametrize("templates", [[], ["a photo"], ["{}", "a photo"]])
+def test_templates_without_a_place_for_the_name_are_named(templates):
+    model, tokenizer = small_model()
+    with pytest.raises(ValueError, match="must each hold {}"):
+        zero_shot_weights(model, tokenizer, ["cat"], templates)
+
+
+def test_only_flags_is_no_accuracy_without_flags(tiny_pairs):
+    model, tokenizer = small_model()
+    tiny_pairs.metadata["group"] = ["flags"] * 64
+    assert "top1_without_flags" not in evaluate_zero_shot(model, tokenizer, tiny_pairs, tiny_pairs.class_names, 16)
+
+
+def small_model():
+    from minclip.clip import CLIPConfig, build_clip
+
+    tokenizer = Tokenizer.train(["a cat"], 300)
+    shape = CLIPConfig(
+        image_tower="vit", image_size=16, patch_size=8, image_width=32, image_layers=(1,), text_width=32, text_layers=1,
+        heads=2, embed_dim=16, vocab_size=300, context_length=48,
+    )  # fmt: skip
+    return build_clip(shape), tokenizer

@@ -355,10 +355,12 @@ assert torch.equal(order.indices(7), order.indices(7))  # no hidden state
 
 # %%
 dense = [2**k for k in range(4, 13)]
+fair = [BatchOrder(train.groups, b, 0).indices(0) for b in batch_sizes[:-1]]
+
+# %%
 for color, what in zip(("C0", "C1"), shares):
     plt.plot(dense, [100 * expected(shares[what], b) for b in dense], color, lw=1)
     plt.plot(batch_sizes, [100 * p for p in points[what]], color + "o", ms=4, label=what)
-fair = [BatchOrder(train.groups, b, 0).indices(0) for b in batch_sizes[:-1]]
 plt.plot(batch_sizes[:-1], [100 * share_with_double(train.groups[rows]) for rows in fair], "kx", label="BatchOrder")
 plt.gca().set(xscale="log", xlabel="batch size (pairs)", ylabel="pairs with a double (%)")
 plt.xticks(batch_sizes, batch_sizes)

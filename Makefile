@@ -9,7 +9,7 @@ help:
 	@echo "make demo       train a CLIP on the embedded emoji (about 3 minutes on two CPU cores) -> runs/demo/"
 	@echo "make test       lint, unit tests, and every notebook"
 	@echo "make lab        open the notebooks in JupyterLab"
-	@echo "make bench      time the losses against open_clip's, and rings of processes (about 10 minutes)"
+	@echo "make bench      time the losses against open_clip's, and rings of processes (about 5 minutes)"
 	@echo "make notebooks  run every notebook again and keep its outputs"
 
 $(BIN)/python:
@@ -44,7 +44,7 @@ notebooks: $(VENV)/.all
 	$(BIN)/python notebooks/run.py
 
 bench: $(VENV)/.all
-	$(BIN)/python benchmarks/losses.py
+	$(BIN)/python benchmarks/losses.py --dims 256 --repetitions 3
 	$(BIN)/python benchmarks/scaling.py
 
 clean:

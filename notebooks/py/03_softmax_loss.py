@@ -18,7 +18,7 @@
 # **What you need first.** [01 · Pairs and tokens](01_pairs_and_tokens.ipynb) for batches without duplicates,
 # [02 · Two towers](02_two_towers.ipynb) for the table of cosines. From school: logarithms.
 #
-# **Time.** About one minute on two CPU cores, of which some 35 seconds are training.
+# **Time.** About one minute on two CPU cores, of which some 25 seconds are training.
 #
 # The last notebook ended with a table: one row for each picture of a batch, one column for each caption, and
 # in each cell the cosine of the two. Pair `i` stands in row `i` and column `i`, so the right answers are

@@ -17,6 +17,16 @@ WORDS = ("red", "blue", "green", "small", "large", "old", "new", "wet")
 THINGS = ("cat", "dog", "boat", "tree", "house", "star", "fish", "cup")
 
 
+def assert_close(a, b) -> None:
+    """Equal within 1e-10, the bound of every identity here."""
+    torch.testing.assert_close(a, b, atol=1e-10, rtol=0)
+
+
+def assert_differ(a, b) -> None:
+    """Different by more than rounding."""
+    assert (a - b).abs().max() > 1e-4
+
+
 def png(seed: int, size: int = 16, mode: str = "RGB") -> bytes:
     """A random picture as PNG bytes."""
     channels = {"RGB": 3, "RGBA": 4}[mode]

@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from conftest import assert_close
 
 from minclip.clip import CLIP, CLIPConfig, build_clip
 from minclip.sigmoid_loss import sigmoid_loss, uninformed_sigmoid_loss
@@ -33,25 +34,21 @@ def batch(n=5):
     return images, ids
 
 
-def close(a, b):
-    torch.testing.assert_close(a, b, atol=1e-10, rtol=0)
-
-
 @pytest.mark.parametrize("tower", TOWERS)
 def test_features_are_unit_vectors(tower):
     model, (images, ids) = tiny(tower).double(), batch()
     for features in (model.encode_image(images.double()), model.encode_text(ids)):
         assert features.shape == (5, 32)
-        close(features.norm(dim=1), torch.ones(5, dtype=torch.float64))
+        assert_close(features.norm(dim=1), torch.ones(5, dtype=torch.float64))
         assert (features[0] - features[1]).abs().max() > 1e-4
 
 
 def test_features_are_the_towers_projected_linearly():
     model, (images, ids) = tiny().double(), batch()
     projected = model.image_tower(images.double()) @ model.image_projection.weight.T
-    close(model.encode_image(images.double()), projected / projected.norm(dim=1, keepdim=True))
+    assert_close(model.encode_image(images.double()), projected / projected.norm(dim=1, keepdim=True))
     projected = model.text_tower(ids) @ model.text_projection.weight.T
-    close(model.encode_text(ids), projected / projected.norm(dim=1, keepdim=True))
+    assert_close(model.encode_text(ids), projected / projected.norm(dim=1, keepdim=True))
 
 
 def test_features_of_half_precision_weights_are_float32():
@@ -66,8 +63,8 @@ def test_forward_returns_the_arguments_of_the_loss():
         model, (images, ids) = tiny(loss=loss), batch()
         arguments = model(images, ids)
         assert len(arguments) == count and LOSSES[loss](*arguments).shape == ()
-        close(arguments[0], model.encode_image(images))
-        close(arguments[1], model.encode_text(ids))
+        assert_close(arguments[0], model.encode_image(images))
+        assert_close(arguments[1], model.encode_text(ids))
         assert arguments[2] is model.logit_scale
         assert count == 3 or arguments[3] is model.logit_bias
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import assert_close, assert_differ
 from torch import nn
 
 from minclip.resnet import AttentionPool, Bottleneck, ResNet
@@ -18,14 +19,6 @@ def resnet(norm="group", **settings):
 
 def pictures(n=4, size=16):
     return torch.randn(n, 3, size, size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-
-
-def close(a, b):
-    torch.testing.assert_close(a, b, atol=1e-10, rtol=0)
-
-
-def differ(a, b):
-    assert (a - b).abs().max() > 1e-4
 
 
 @pytest.mark.parametrize("norm", ["batch", "group"])
@@ -55,15 +48,15 @@ def test_pictures_of_another_size_are_seen():
 def test_group_norm_gives_each_picture_its_feature_alone():
     net, images = resnet("group"), pictures()
     for row in range(4):
-        close(net(images)[row : row + 1], net(images[row : row + 1]))
+        assert_close(net(images)[row : row + 1], net(images[row : row + 1]))
     assert not any(name.endswith("running_mean") for name in net.state_dict())
 
 
 def test_batch_norm_sees_the_batch_in_training_only():
     net, images = resnet("batch"), pictures()
-    differ(net(images)[:2], net(images[:2]))
+    assert_differ(net(images)[:2], net(images[:2]))
     net.eval()
-    close(net(images)[:2], net(images[:2]))
+    assert_close(net(images)[:2], net(images[:2]))
 
 
 def test_a_block_starts_as_its_shortcut():
@@ -72,7 +65,7 @@ def test_a_block_starts_as_its_shortcut():
     x = net.stem(pictures())
     for block in net.blocks:
         pooled = F.avg_pool2d(x, block.stride)
-        close(block(x), F.relu(pooled if block.shortcut is None else block.shortcut(pooled)))
+        assert_close(block(x), F.relu(pooled if block.shortcut is None else block.shortcut(pooled)))
         x = block(x)
     assert [block.shortcut is None for block in net.blocks] == [False, False, True]
 
@@ -88,7 +81,7 @@ def test_a_strided_block_averages_and_skips_no_pixel():
     out = block(x)
     assert out.shape == (1, 16, 4, 4)
     (gradient,) = torch.autograd.grad(out[:, :, 1, 2].sum(), x)
-    close(gradient[0, :, 2:4, 4:6], torch.full((8, 2, 2), 16 * 0.1 / 4, dtype=torch.float64))
+    assert_close(gradient[0, :, 2:4, 4:6], torch.full((8, 2, 2), 16 * 0.1 / 4, dtype=torch.float64))
     assert gradient.count_nonzero() == 8 * 4
 
 
@@ -98,7 +91,7 @@ def test_a_strided_blocks_own_path_convolves_first_and_pools_after():
     x = torch.randn(2, 8, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     y = F.relu(block.norm2(block.conv2(F.relu(block.norm1(block.conv1(x))))))
     y = block.norm3(block.conv3(y.unfold(2, 2, 2).unfold(3, 2, 2).mean((4, 5))))
-    close(block(x), F.relu(y + block.shortcut(x.unfold(2, 2, 2).unfold(3, 2, 2).mean((4, 5)))))
+    assert_close(block(x), F.relu(y + block.shortcut(x.unfold(2, 2, 2).unfold(3, 2, 2).mean((4, 5)))))
 
 
 def test_attention_pool_is_torchs_attention_asked_by_the_mean():
@@ -112,7 +105,7 @@ def test_attention_pool_is_torchs_attention_asked_by_the_mean():
         peer.out_proj.bias.zero_()
     x = torch.randn(2, 24, 3, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     tokens = torch.cat([x.mean((2, 3))[:, None], x.flatten(2).mT], 1) + pool.position_embedding  # [B, 1 + 9, C]
-    close(pool(x), peer(tokens[:, :1], tokens, tokens)[0][:, 0])
+    assert_close(pool(x), peer(tokens[:, :1], tokens, tokens)[0][:, 0])
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import assert_close, assert_differ
 from torch import nn
 
 from minclip.tokenizer import END_ID, PAD_ID, START_ID
@@ -48,14 +49,6 @@ def states(tower, ids):
     return kept[0]
 
 
-def close(a, b):
-    torch.testing.assert_close(a, b, atol=1e-10, rtol=0)
-
-
-def differ(a, b):
-    assert (a - b).abs().max() > 1e-4
-
-
 # --- attention and blocks
 
 
@@ -66,10 +59,10 @@ def test_attention_is_torchs_own(kind):
     causal, padding = torch.ones(5, 5).tril() > 0, (torch.arange(5) < 3).expand(2, 1, 1, 5)
     mask = {"none": None, "causal": causal, "padding": padding}[kind]
     ours, theirs = attention(q, k, v, mask), F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-    close(ours, theirs)
+    assert_close(ours, theirs)
     weight = torch.randn(ours.shape, generator=generator(3), dtype=torch.float64)
     for a, b in zip(*(torch.autograd.grad(out, (q, k, v), weight) for out in (ours, theirs))):
-        close(a, b)
+        assert_close(a, b)
 
 
 def test_attention_keeps_the_dtype():
@@ -93,7 +86,7 @@ def test_block_is_torchs_pre_norm_encoder_layer(causal):
     peer.load_state_dict({name + part: getattr(ours, part) for name, ours in pairs.items() for part in parts})
     x = torch.randn(2, 5, 24, generator=generator(), dtype=torch.float64)
     mask = torch.ones(5, 5).tril() > 0 if causal else None  # theirs is true where a key is hidden
-    close(block(x, mask), peer(x, src_mask=~mask if causal else None))
+    assert_close(block(x, mask), peer(x, src_mask=~mask if causal else None))
 
 
 def test_map_pool_is_torchs_attention_with_a_learned_query():
@@ -106,7 +99,7 @@ def test_map_pool_is_torchs_attention_with_a_learned_query():
     probe = pool.probe.expand(2, 1, 24)
     parts = (F.linear(probe, q_weight, q_bias), F.linear(x, k_weight, k_bias), F.linear(x, v_weight, v_bias))
     pooled = pool.attention.out_proj(F.scaled_dot_product_attention(*map(split, parts)).transpose(1, 2).flatten(1))
-    close(pool(x), pooled + pool.mlp(pool.norm(pooled)))
+    assert_close(pool(x), pooled + pool.mlp(pool.norm(pooled)))
 
 
 def test_output_layers_start_smaller_the_deeper_the_tower():
@@ -120,8 +113,8 @@ def test_output_layers_start_smaller_the_deeper_the_tower():
 
 def test_dropout_drops_in_training_only():
     for tower, x in ((vision(dropout=0.5), pictures()), (text(dropout=0.5), captions())):
-        differ(tower(x), tower(x))
-        close(tower.eval()(x), tower(x))
+        assert_differ(tower(x), tower(x))
+        assert_close(tower.eval()(x), tower(x))
 
 
 # --- pictures
@@ -137,17 +130,17 @@ def test_vision_features_have_the_width(pool):
 @pytest.mark.parametrize("pool", ["cls", "mean", "map"])
 def test_each_picture_has_its_feature_alone(pool):
     tower, images = vision(pool), pictures()
-    close(tower(images)[1:2], tower(images[1:2]))
-    differ(tower(images)[0], tower(images)[1])
+    assert_close(tower(images)[1:2], tower(images[1:2]))
+    assert_differ(tower(images)[0], tower(images)[1])
 
 
 @pytest.mark.parametrize("pool", ["cls", "mean", "map"])
 def test_only_the_position_embedding_knows_where_a_patch_is(pool):
     tower, images = vision(pool), pictures()
     swapped = images.roll(4, dims=3)  # by a whole patch
-    differ(tower(images), tower(swapped))
+    assert_differ(tower(images), tower(swapped))
     nn.init.zeros_(tower.position_embedding)
-    close(tower(images), tower(swapped))
+    assert_close(tower(images), tower(swapped))
 
 
 @pytest.mark.parametrize("pool", ["cls", "mean", "map"])
@@ -160,12 +153,12 @@ def test_every_pixel_reaches_the_feature(pool):
 def test_pools_are_what_their_names_say():
     images = pictures()
     tower = vision("mean")
-    close(tower(images), tower.norm_out(states(tower, images).mean(1)))
+    assert_close(tower(images), tower.norm_out(states(tower, images).mean(1)))
     tower = vision("cls")
-    close(tower(images), tower.norm_out(states(tower, images)[:, 0]))
+    assert_close(tower(images), tower.norm_out(states(tower, images)[:, 0]))
     assert states(tower, images).shape[1] == 17
     tower = vision("map")
-    close(tower(images), tower.map_pool(tower.norm_out(states(tower, images))))
+    assert_close(tower(images), tower.map_pool(tower.norm_out(states(tower, images))))
 
 
 def test_tokens_are_normalised_before_the_first_block():
@@ -173,7 +166,7 @@ def test_tokens_are_normalised_before_the_first_block():
         tower, kept = vision(pool), []
         tower.blocks[0].register_forward_pre_hook(lambda module, inputs, kept=kept: kept.append(inputs[0]))
         tower(10 * pictures())
-        close(kept[0].mean(-1), torch.zeros(kept[0].shape[:2], dtype=torch.float64))
+        assert_close(kept[0].mean(-1), torch.zeros(kept[0].shape[:2], dtype=torch.float64))
         torch.testing.assert_close(
             kept[0].var(-1, correction=0), torch.ones(kept[0].shape[:2]).double(), atol=1e-3, rtol=0
         )
@@ -192,8 +185,8 @@ def test_positions_fit_another_resolution():
         middles = torch.tensor([0.5, 2.5, 4.5], dtype=torch.float64)  # a large cell's centre, counted in small cells
         torch.testing.assert_close(rows, middles[:, None].expand(3, 3), atol=0.1, rtol=0)  # the border is clamped
         torch.testing.assert_close(columns, middles.expand(3, 3), atol=0.1, rtol=0)
-        close(rows[1], torch.full((3,), 2.5, dtype=torch.float64))
-        close(ones, torch.ones(3, 3, dtype=torch.float64))
+        assert_close(rows[1], torch.full((3,), 2.5, dtype=torch.float64))
+        assert_close(ones, torch.ones(3, 3, dtype=torch.float64))
         assert fit_positions(embedding, 100).shape == (100 + extra, 3)
 
 
@@ -212,7 +205,7 @@ def test_a_tower_sees_pictures_of_another_size(pool):
 def test_text_features_have_the_width(pool, causal):
     tower = text(pool, causal)
     assert tower(captions()).shape == (3, 24) and tower.output_dim == 24
-    close(tower(captions())[1:2], tower(captions()[1:2]))
+    assert_close(tower(captions())[1:2], tower(captions()[1:2]))
 
 
 def test_a_causal_state_depends_on_the_tokens_before_it_only():
@@ -221,47 +214,47 @@ def test_a_causal_state_depends_on_the_tokens_before_it_only():
         changed = ids.clone()
         changed[:, position] = (ids[:, position] + 7) % VOCABULARY
         before, after = states(text(), ids), states(text(), changed)
-        close(after[:, :position], before[:, :position])
-        differ(after[:, position:].mean(1), before[:, position:].mean(1))
-        differ(after[:, -1], before[:, -1])  # and on all of these
+        assert_close(after[:, :position], before[:, :position])
+        assert_differ(after[:, position:].mean(1), before[:, position:].mean(1))
+        assert_differ(after[:, -1], before[:, -1])  # and on all of these
     x, tower = text().token_embedding(ids) + text().position_embedding, text()  # [3, 12, 24]
     for block in tower.blocks:
         x = block(x, nn.Transformer.generate_square_subsequent_mask(12) == 0)  # and itself, as in torch's own
-    close(states(tower, ids), x)
+    assert_close(states(tower, ids), x)
     bidirectional = text(causal=False)
     changed = ids.clone()
     changed[2, 10] += 1
-    differ(states(bidirectional, changed)[2, 0], states(bidirectional, ids)[2, 0])
+    assert_differ(states(bidirectional, changed)[2, 0], states(bidirectional, ids)[2, 0])
 
 
 def test_what_follows_the_end_token_does_not_matter_to_eos():
     ids, tower = captions(), text()
     changed = ids.clone()
     changed[0, 4:], changed[1, 7:] = 9, END_ID  # words, and further end tokens: the first one counts
-    close(tower(changed), tower(ids))
+    assert_close(tower(changed), tower(ids))
     changed[0, 2] += 1
-    differ(tower(changed)[0], tower(ids)[0])
+    assert_differ(tower(changed)[0], tower(ids)[0])
 
 
 @pytest.mark.parametrize(("pool", "causal"), [("eos", True), ("eos", False), ("mean", True), ("mean", False)])
 def test_padding_changes_nothing(pool, causal):
     ids, tower = captions()[:2], text(pool, causal)
-    close(tower(ids[:, :7]), tower(ids))  # 7 tokens hold both captions
-    close(tower(ids[:1, :4]), tower(ids[:1]))
+    assert_close(tower(ids[:, :7]), tower(ids))  # 7 tokens hold both captions
+    assert_close(tower(ids[:1, :4]), tower(ids[:1]))
 
 
 @pytest.mark.parametrize("causal", [True, False])
 def test_siglips_last_position_sees_the_padding(causal):
     ids, tower = captions()[:2], text("last", causal)
-    differ(tower(ids[:, :7]), tower(ids))
+    assert_differ(tower(ids[:, :7]), tower(ids))
     before = states(tower, ids)
-    close(tower(ids), tower.norm_out(before[:, -1]))
+    assert_close(tower(ids), tower.norm_out(before[:, -1]))
     nn.init.ones_(tower.token_embedding.weight.data[PAD_ID])
-    differ(states(tower, ids)[:, -1], before[:, -1])
+    assert_differ(states(tower, ids)[:, -1], before[:, -1])
     if causal:
-        close(states(tower, ids)[:, 0], before[:, 0])
+        assert_close(states(tower, ids)[:, 0], before[:, 0])
     else:  # the words see the padding too
-        differ(states(tower, ids)[:, 0], before[:, 0])
+        assert_differ(states(tower, ids)[:, 0], before[:, 0])
 
 
 @pytest.mark.parametrize("causal", [True, False])
@@ -270,10 +263,10 @@ def test_mean_and_eos_pool_the_right_states(causal):
     lengths = (ids != PAD_ID).sum(1).tolist()
     tower = text("mean", causal)
     means = [state[:length].mean(0) for state, length in zip(states(tower, ids), lengths)]
-    close(tower(ids), tower.norm_out(torch.stack(means)))
+    assert_close(tower(ids), tower.norm_out(torch.stack(means)))
     tower = text("eos", causal)
     ends = [state[length - 1] for state, length in zip(states(tower, ids), lengths)]
-    close(tower(ids), tower.norm_out(torch.stack(ends)))
+    assert_close(tower(ids), tower.norm_out(torch.stack(ends)))
 
 
 def test_word_order_matters():
@@ -281,7 +274,7 @@ def test_word_order_matters():
     swapped = ids.clone()
     swapped[:, 1:3] = ids[:, 1:3].flip(1)
     for pool in ("eos", "mean"):
-        differ(text(pool, causal=False)(swapped), text(pool, causal=False)(ids))
+        assert_differ(text(pool, causal=False)(swapped), text(pool, causal=False)(ids))
 
 
 # --- errors

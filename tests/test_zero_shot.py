@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from conftest import assert_close
 
 from minclip.clip import CLIPConfig, build_clip
 from minclip.data import Pairs, plain
@@ -59,10 +60,6 @@ def brute_force(model, tokenizer, pairs, names, templates=("{}",), without=()):
     return sum(r < 1 for r in ranks) / len(ranks), sum(r < 5 for r in ranks) / len(ranks), len(ranks)
 
 
-def close(a, b):
-    torch.testing.assert_close(a, b, atol=1e-10, rtol=0)
-
-
 def test_templates_are_averaged_in_embedding_space(model, tokenizer):
     weights = zero_shot_weights(model, tokenizer, CLASSES, TEMPLATES)
     model.eval()
@@ -70,11 +67,11 @@ def test_templates_are_averaged_in_embedding_space(model, tokenizer):
         prompts = model.encode_text(tokenizer([t.replace("{}", name) for t in TEMPLATES], 24))  # [3, D]
         mean = prompts.mean(0)
         assert mean.norm() < 0.999  # so that normalising again is a step that can be forgotten
-        close(weights[row], mean / mean.norm())
+        assert_close(weights[row], mean / mean.norm())
 
 
 def test_one_bare_template_is_the_name(model, tokenizer):
-    close(zero_shot_weights(model, tokenizer, CLASSES), embed_texts(model, tokenizer, CLASSES))
+    assert_close(zero_shot_weights(model, tokenizer, CLASSES), embed_texts(model, tokenizer, CLASSES))
 
 
 def test_embedding_is_evaluation_and_leaves_the_mode(model, tokenizer, pairs):
@@ -83,19 +80,19 @@ def test_embedding_is_evaluation_and_leaves_the_mode(model, tokenizer, pairs):
         images, texts = embed_images(model, pairs.images, 16), embed_texts(model, tokenizer, CLASSES)
         assert model.training == training and not images.requires_grad and not texts.requires_grad
     model.eval()
-    close(images, model.encode_image(plain(pairs.images, 16).double()))
-    close(texts, model.encode_text(tokenizer(CLASSES, 24)))
+    assert_close(images, model.encode_image(plain(pairs.images, 16).double()))
+    assert_close(texts, model.encode_text(tokenizer(CLASSES, 24)))
 
 
 def test_embedding_does_not_depend_on_the_batch_size(model, tokenizer, pairs):
-    close(embed_images(model, pairs.images, 16, batch_size=7), embed_images(model, pairs.images, 16))
-    close(embed_texts(model, tokenizer, CLASSES, batch_size=3), embed_texts(model, tokenizer, CLASSES))
+    assert_close(embed_images(model, pairs.images, 16, batch_size=7), embed_images(model, pairs.images, 16))
+    assert_close(embed_texts(model, tokenizer, CLASSES, batch_size=3), embed_texts(model, tokenizer, CLASSES))
 
 
 def test_pictures_of_another_size_are_resized(model, pairs):
     larger = pairs.images.repeat_interleave(2, 2).repeat_interleave(2, 3)
     smaller = torch.nn.functional.interpolate(larger / 127.5 - 1, [16, 16], mode="bilinear", antialias=True)
-    close(embed_images(model, larger, 16), model.eval().encode_image(smaller.double()))
+    assert_close(embed_images(model, larger, 16), model.eval().encode_image(smaller.double()))
 
 
 @pytest.mark.parametrize("templates", [["{}"], TEMPLATES])

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minclip.towers import attention, check_heads, fit_positions
+from minclip.towers import check_heads, fit_positions
 
 
 def make_norm(kind: str, channels: int) -> nn.Module:
@@ -24,7 +24,7 @@ def make_norm(kind: str, channels: int) -> nn.Module:
 def conv_norm_relu(in_channels: int, out_channels: int, stride: int, norm: str) -> list[nn.Module]:
     """One step of the stem: `[B, in, H, W]` -> `[B, out, H / stride, W / stride]`."""
     conv = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
-    return [conv, make_norm(norm, out_channels), nn.ReLU()]
+    return [conv, make_norm(norm, out_channels), nn.ReLU(inplace=True)]
 
 
 class Bottleneck(nn.Module):
@@ -46,12 +46,12 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`[B, C, H, W]` -> `[B, 4 width, H / stride, W / stride]`."""
-        y = F.relu(self.norm1(self.conv1(x)))
-        y = F.relu(self.norm2(self.conv2(y)))
+        y = F.relu_(self.norm1(self.conv1(x)))  # in place: no backward needs what a norm returned
+        y = F.relu_(self.norm2(self.conv2(y)))
         if self.stride > 1:
             x, y = F.avg_pool2d(x, self.stride), F.avg_pool2d(y, self.stride)
         y = self.norm3(self.conv3(y))
-        return F.relu(y + (x if self.shortcut is None else self.shortcut(x)))
+        return F.relu_(y.add_(x if self.shortcut is None else self.shortcut(x)))
 
 
 class AttentionPool(nn.Module):
@@ -71,9 +71,15 @@ class AttentionPool(nn.Module):
         x = x.flatten(2).transpose(1, 2)  # [B, H W, C]
         positions = fit_positions(self.position_embedding, x.shape[1])  # [1 + H W, C]
         x = torch.cat([x.mean(1, keepdim=True), x], 1) + positions  # [B, 1 + H W, C]
-        split = lambda t: t.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # noqa: E731  # [B, heads, N, C / heads]
-        q, k, v = split(self.query(x[:, :1])), split(self.key(x)), split(self.value(x))
-        return attention(q, k, v).transpose(1, 2).flatten(1)  # [B, C]
+        h, d = self.heads, x.shape[-1] // self.heads
+        # One query never needs a key and a value of every position: q (W x + b) = (q W) x + q b, and W_v goes
+        # after the weighted sum. So the layer costs as much as two positions, however many there are.
+        q = self.query(x[:, 0]).unflatten(-1, (h, d)) * d**-0.5  # [B, heads, d]
+        offset = (q * self.key.bias.unflatten(0, (h, d))).sum(-1, keepdim=True)  # [B, heads, 1], no softmax sees it
+        q = torch.einsum("bhd,hdc->bhc", q, self.key.weight.unflatten(0, (h, d)))  # [B, heads, C]
+        weights = (q @ x.transpose(1, 2) + offset).softmax(-1).to(x.dtype)  # [B, heads, N]
+        value = torch.einsum("bhc,hdc->bhd", weights @ x, self.value.weight.unflatten(0, (h, d)))  # [B, heads, d]
+        return value.flatten(1) + self.value.bias  # [B, C]
 
 
 class ResNet(nn.Module):

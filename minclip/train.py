@@ -60,8 +60,10 @@ class TrainConfig:
     """highest learning rate, reached after the warm-up"""
     warmup_steps: int = 50
     """steps of linear warm-up, then the rate falls to zero along a cosine"""
+    muon_lr: float = 0.02
+    """Muon's highest learning rate, for linear and convolutional layers; 0 leaves them to AdamW, as the papers do"""
     weight_decay: float = 1.0
-    """AdamW's decay; gains, biases and the loss's scalars have none"""
+    """decay of the weights, times lr a step; gains, biases and the loss's scalars have none"""
     beta2: float = 0.98
     """AdamW's second beta (CLIP 0.98 for ViT, SigLIP and CLIPA 0.95)"""
     scalar_lr_factor: float = 10.0
@@ -135,7 +137,8 @@ def train(
     model = build_clip(replace(config.model, vocab_size=tokenizer.vocab_size))
     dtype = torch.float64 if precision == "fp64" else torch.float32
     model.to(device=device, dtype=dtype, memory_format=torch.channels_last)
-    optimizer = make_optimizer(model, config.lr, config.weight_decay, config.beta2, config.scalar_lr_factor)
+    how = (config.lr, config.weight_decay, config.beta2, config.scalar_lr_factor, config.muon_lr)
+    optimizer = make_optimizer(model, *how)
     first, seconds, history = 0, 0.0, []
     if state:
         model.load_state_dict(state["model"])

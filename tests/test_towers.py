@@ -44,7 +44,7 @@ def states(tower, ids):
     """What the last block hands to the pooling, `[B, L, W]`."""
     kept = []
     handle = tower.blocks[-1].register_forward_hook(lambda module, inputs, output: kept.append(output))
-    tower(ids)
+    (tower.encode if isinstance(tower, TextTransformer) else tower)(ids)
     handle.remove()
     return kept[0]
 
@@ -301,3 +301,24 @@ def test_pictures_that_do_not_divide_into_patches_are_named(shape):
     tower = VisionTransformer(image_size=16, patch_size=4, width=32, layers=1, heads=2)
     with pytest.raises(ValueError, match="not square or no multiple of 4"):
         tower(torch.zeros(1, 3, *shape))
+
+
+@pytest.mark.parametrize("pool", ["eos", "mean"])
+@pytest.mark.parametrize("rows", [1, 3, 9])
+def test_captions_sorted_by_length_give_the_features_and_gradients_of_one_padded_batch(pool, rows):
+    ids = captions().repeat(3, 1)[torch.randperm(9, generator=torch.Generator().manual_seed(1))][:rows]
+    tower = text(pool=pool, causal=pool == "eos")
+    weight = torch.randn(rows, tower.output_dim, dtype=torch.float64)
+    results = []
+    for run in (tower.forward, tower.encode):
+        features = run(ids)
+        results.append([features, *torch.autograd.grad((features * weight).sum(), list(tower.parameters()))])
+    for sorted_result, padded_result in zip(*results, strict=True):
+        assert_close(sorted_result, padded_result)
+
+
+def test_short_captions_are_not_padded_to_the_longest():
+    tower, seen = text(), []
+    tower.blocks[0].register_forward_hook(lambda module, inputs, output: seen.append(tuple(output.shape[:2])))
+    tower(captions().repeat(4, 1))  # lengths 4, 7 and 12, four of each
+    assert seen == [(3, 4), (3, 7), (3, 12), (3, 12)] and sum(b * length for b, length in seen) < 12 * 12

@@ -50,7 +50,7 @@ class TrainConfig:
     """pairs that go through the towers at once, in each process (loss and gradient stay the batch's); 0 for all"""
     first_caption: float = 0.8
     """how often a pair is shown with its first caption; its others share the rest"""
-    max_steps: int = 900
+    max_steps: int = 850
     """steps in all"""
     early_image_size: int = 24
     """side of the pictures in the early steps, which so cost less (CLIPA); ignored unless under image_size"""
@@ -107,6 +107,7 @@ def train(
     FloatingPointError at the first loss that is not finite (the last checkpoint is kept).
     """
     from accelerate import Accelerator, PartialState
+    from accelerate.state import AcceleratorState
     from accelerate.utils import broadcast_object_list
     from tqdm.auto import tqdm
 
@@ -124,6 +125,7 @@ def train(
         broadcast_object_list(shared)  # every process computes as the first one measured
     (precision,) = shared
     tracking = {"log_with": config.tracker or None, "project_dir": config.output_dir or None}
+    AcceleratorState._reset_state()  # or a second run in this process could not have another precision
     accelerator = Accelerator(cpu=cpu, mixed_precision="bf16" if precision == "bf16" else "no", **tracking)
     n, rank, device = accelerator.num_processes, accelerator.process_index, accelerator.device
     if config.batch_size % n:

@@ -18,7 +18,11 @@ import common  # noqa: E402
 import losses  # noqa: E402
 import peers  # noqa: E402
 import scaling  # noqa: E402
+import time_to_accuracy  # noqa: E402
 import traffic  # noqa: E402
+import training  # noqa: E402
+import training_parts  # noqa: E402
+import training_peers  # noqa: E402
 
 if importlib.util.find_spec("open_clip") is None:
     pytest.skip("the peer, open_clip, is not installed", allow_module_level=True)
@@ -196,7 +200,81 @@ def test_bad_flags_are_named(capsys):
         (losses.main, ["--device", "tpu"], "invalid choice"),
         (scaling.main, ["--processes", "3", "--batch_size", "64"], "cannot be split evenly among 3 processes"),
         (scaling.main, ["--dim", "0"], "must be 1 or more"),
+        (training.main, ["--repetitions", "0"], "must be 1 or more"),
     ]:
         with pytest.raises(SystemExit):
             main(flags)
         assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("tower", training.EQUAL_TOWERS)
+def test_the_towers_that_race_are_the_same_function(tower):
+    """In float64 and with weights at random, for at the start the ResNet's blocks are the identity."""
+    torch.manual_seed(0)
+    models = training_peers.equal_models(tower, 300, "cpu")
+    theirs = models["open_clip"].double()
+    with torch.no_grad():
+        for name, parameter in theirs.named_parameters():
+            if "logit_scale" not in name:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    training_peers.copy_weights(theirs, models["minclip"].double())
+    size = training_peers.TOWERS[tower]["image_size"]
+    images, ids = torch.randn(6, 3, size, size, dtype=torch.float64), torch.randint(3, 300, (6, 24))
+    ids[:, 10], ids[:, 11:] = training_peers.END_ID, training_peers.PAD_ID
+    assert training_peers.difference(models, images, ids) < 1e-10
+    image, text, scale = models["minclip"].train()(images, ids)  # in training, batch statistics count
+    out = theirs.train()(images, ids)
+    assert (image - out["image_features"]).abs().max() < 1e-10
+    assert (text - out["text_features"]).abs().max() < 1e-10
+    assert scale.exp() == out["logit_scale"]
+    missing = sum(p.numel() for p in theirs.parameters()) - sum(p.numel() for p in models["minclip"].parameters())
+    assert missing == (training_peers.EMBED_DIM if tower == "resnet" else 0)  # the bias after the pool
+
+
+def test_training_is_timed(tmp_path, monkeypatch, capsys):
+    """The whole command on a few pictures; memory, which takes fresh processes, is left out."""
+    pairs = training_peers.emoji()
+    for module in (training, training_parts):
+        monkeypatch.setattr(module, "emoji", lambda: pairs.select(torch.arange(0, len(pairs), 100)))
+    output = tmp_path / "bench.json"
+    flags = ["--quick", "--device", "cpu", "--output", str(output), "--only"]
+    training.main([*flags, "steps"])
+    training.main([*flags, "breakdown"])  # leaves the other section
+    result = json.loads(output.read_text())
+    assert list(result) == ["steps", "breakdown"]
+    assert all({"command", "device", "torch", "threads", "open_clip"} <= set(section) for section in result.values())
+    equal = {(row["tower"], row["precision"]): row for row in result["steps"]["equal"]}
+    assert set(equal) == {(tower, precision) for tower in training.EQUAL_TOWERS for precision in ("fp32", "bf16")}
+    assert all(row["difference"] < 1e-5 and row["minclip"] > 0 and row["open_clip"] > 0 for row in equal.values())
+    early, full, mean, best = (row["images_per_second"] for row in result["steps"]["defaults"])
+    assert min(early, full) <= mean <= max(early, full) and best > 0
+    for size in ("early", "full size"):
+        rows = {row["part"]: row for row in result["breakdown"]["rows"] if row["size"] == size}
+        assert list(rows) == ["data", "image tower", "text tower", "loss", "optimizer", "whole step"]
+        assert rows["image tower"]["flops"] > rows["text tower"]["flops"] > rows["loss"]["flops"] > 0
+    assert output.with_suffix(".png").read_bytes()[:4] == b"\x89PNG"
+    assert "in a step" in capsys.readouterr().out
+
+
+def test_the_first_evaluation_that_reaches_a_target_counts():
+    curve = [{"step": step, "seconds": 10.0 * step, "top1": top1} for step, top1 in [(1, 0.1), (2, 0.2), (3, 0.18)]]
+    assert time_to_accuracy.seconds_to(curve, 0.15) == 20
+    assert time_to_accuracy.seconds_to(curve, 0.25) is None
+    runs = [
+        {"library": library, "steps": steps, "seconds_to": {"15%": a, "25%": b, "40%": None},
+         "curve": [{"seconds": 79.0 if library == "open_clip" else 9.0}]}
+        for library, steps, a, b in [
+            ("minclip", 9, 3.0, None), ("minclip", 9, 5.0, 8.0), ("minclip", 9, 4.0, 6.0), ("minclip", 20, 6.0, None),
+            ("open_clip", 9, 40.0, None),
+        ]
+    ]  # fmt: skip
+    first, second, third = time_to_accuracy.summary({"runs": runs, "cap": 80})
+    assert first["minclip"] == {"seconds": 4.0, "steps": 9, "all": [3.0, 5.0, 4.0]}
+    assert first["ratio"] == pytest.approx(0.1) and not first["given_up"]
+    assert second["minclip"]["seconds"] == 8.0 and second["open_clip"] is None  # one of three seeds did not get there
+    assert second["ratio"] == pytest.approx(0.1) and second["given_up"] == ["open_clip"]
+    assert third["minclip"] is None and third["ratio"] is None and third["given_up"] == ["open_clip"]
+    table = time_to_accuracy.accuracy_tables("accuracy", {
+        "targets": [first, second, third], "cap": 900, "seeds": [0], "peer": {"tower": "vit", "lr": 1e-3}
+    })  # fmt: skip
+    assert "> 15 min" in table and "< 0.10" in table

@@ -21,4 +21,8 @@ def test_auto_takes_the_faster_one(monkeypatch, slow, expected):
 
     monkeypatch.setattr(torch, "autocast", Timed)
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
-    assert resolve_precision("auto") == expected
+    resolve_precision.cache_clear()
+    try:
+        assert resolve_precision("auto") == expected
+    finally:
+        resolve_precision.cache_clear()

@@ -221,6 +221,14 @@ def test_a_folder_that_holds_something_else_is_never_replaced(tmp_path, tiny_pai
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
 
 
+def test_a_process_may_train_in_one_precision_and_then_in_another(tmp_path, tiny_pairs):
+    curves = [
+        train(config("", output_dir="", max_steps=3, precision=precision), pairs=tiny_pairs).history
+        for precision in ("fp32", "bf16", "fp32")
+    ]
+    assert curves[0][-1]["loss"] == curves[2][-1]["loss"] != curves[1][-1]["loss"]
+
+
 def test_early_steps_see_smaller_pictures(tmp_path, tiny_pairs, monkeypatch):
     import minclip.train as module
 

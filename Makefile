@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint lab notebooks bench clean
+.PHONY: help demo test lint lab notebooks reproduce bench clean
 
 help:
 	@echo "make demo       train a CLIP on the embedded emoji (about 3 minutes on two CPU cores) -> runs/demo/"
 	@echo "make test       lint, unit tests, and every notebook"
 	@echo "make lab        open the notebooks in JupyterLab"
+	@echo "make reproduce  run the claims of CLAIMS.md again (one: CLAIM=siglip-bias-init; only the minutes: DRY=1)"
 	@echo "make bench      time the losses against open_clip's, and rings of processes (about 5 minutes)"
 	@echo "make notebooks  run every notebook again and keep its outputs"
 
@@ -43,9 +44,13 @@ lab: $(VENV)/.all
 notebooks: $(VENV)/.all
 	$(BIN)/python notebooks/run.py
 
+reproduce: $(VENV)/.core
+	$(BIN)/python -m minclip.claims --again $(if $(CLAIM),--claim $(CLAIM)) $(if $(DRY),--dry_run)
+
 bench: $(VENV)/.all
 	$(BIN)/python benchmarks/losses.py --dims 256 --repetitions 3
 	$(BIN)/python benchmarks/scaling.py
+	$(BIN)/python benchmarks/training.py
 
 clean:
 	rm -rf $(VENV) runs

@@ -21,15 +21,15 @@ from minclip.train import TrainConfig, train
 EVERY = 100
 
 
-def run(seed: int) -> dict:
-    """Train the demo with one seed; returns its log, its metrics and its accuracy on the way."""
+def run(seed: int, **changes) -> dict:
+    """Train the demo with one seed (and changed settings); returns its log, its metrics and its accuracy on the way."""
     snapshots = {}
 
     def on_step(step: int, model: torch.nn.Module) -> None:
-        if step % EVERY == 0:
+        if step % EVERY == 0 or step == TrainConfig.max_steps:
             snapshots[step] = deepcopy(model.state_dict())
 
-    result = train(TrainConfig(seed=seed, output_dir="", progress=False), on_step=on_step)
+    result = train(TrainConfig(seed=seed, output_dir="", progress=False, **changes), on_step=on_step)
     seconds = {line["step"]: line["seconds"] for line in result.history}
     evaluations = []
     for step, weights in snapshots.items():
@@ -47,8 +47,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--output", type=Path, default=Path("results/demo.json"))
+    parser.add_argument("--muon_lr", type=float, default=TrainConfig.muon_lr, help="0 for the papers' AdamW")
     args = parser.parse_args()
-    runs = [run(seed) for seed in args.seeds]
+    runs = [run(seed, muon_lr=args.muon_lr) for seed in args.seeds]
     average = {
         split: {
             key: round(mean(r["metrics"]["zero_shot"][split][key] for r in runs), 4) for key in scores if key[0] == "t"

@@ -70,7 +70,7 @@ class AttentionPool(nn.Module):
         """`[B, C, H, W]` -> `[B, C]`."""
         x = x.flatten(2).transpose(1, 2)  # [B, H W, C]
         positions = fit_positions(self.position_embedding, x.shape[1])  # [1 + H W, C]
-        x = torch.cat([x.mean(1, keepdim=True), x], 1) + positions  # [B, 1 + H W, C]
+        x = torch.cat([x.mean(1, keepdim=True), x], 1) + positions.to(x.dtype)  # [B, 1 + H W, C]
         h, d = self.heads, x.shape[-1] // self.heads
         # One query never needs a key and a value of every position: q (W x + b) = (q W) x + q b, and W_v goes
         # after the weighted sum. So the layer costs as much as two positions, however many there are.

@@ -21,10 +21,11 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Te
     """
     if q.device.type != "cpu" or q.dtype != torch.bfloat16:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-    scores = q * q.shape[-1] ** -0.5 @ k.transpose(-2, -1)  # [B, heads, N, N]
-    if mask is not None:
-        scores = scores.masked_fill(~mask, -torch.inf)
-    return scores.softmax(-1).to(v.dtype) @ v  # [B, heads, N, d]
+    with torch.autocast("cpu", enabled=False):  # else the softmax would be kept for the backward in float32, too
+        scores = (q @ k.transpose(-2, -1)).mul_(q.shape[-1] ** -0.5)  # [B, heads, N, N]
+        if mask is not None:
+            scores = scores.masked_fill(~mask, -torch.inf)
+        return scores.softmax(-1) @ v  # [B, heads, N, d]
 
 
 def fit_positions(embedding: Tensor, positions: int) -> Tensor:
@@ -135,8 +136,9 @@ class VisionTransformer(nn.Module):
         x = self.patch_embedding(images).flatten(2).transpose(1, 2)  # [B, N, W]
         positions = x.shape[1]
         if self.pool == "cls":
-            x = torch.cat([self.cls_embedding.expand(len(x), 1, -1), x], 1)  # [B, 1 + N, W]
-        x = self.norm_in(x + fit_positions(self.position_embedding, positions))
+            x = torch.cat([self.cls_embedding.to(x.dtype).expand(len(x), 1, -1), x], 1)  # [B, 1 + N, W]
+        # In autocast the residual stream stays in the short type of the patches, which halves its memory.
+        x = self.norm_in(x + fit_positions(self.position_embedding, positions).to(x.dtype))
         for block in self.blocks:
             x = block(x)
         if self.pool == "map":

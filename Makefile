@@ -10,7 +10,7 @@ help:
 	@echo "make test       lint, unit tests, and every notebook"
 	@echo "make lab        open the notebooks in JupyterLab"
 	@echo "make reproduce  run the claims of CLAIMS.md again (one: CLAIM=siglip-bias-init; only the minutes: DRY=1)"
-	@echo "make bench      time the losses against open_clip's, and rings of processes (about 5 minutes)"
+	@echo "make bench      time the losses and the training against open_clip's (about 15 minutes)"
 	@echo "make notebooks  run every notebook again and keep its outputs"
 
 $(BIN)/python:

@@ -74,8 +74,8 @@ def draw_breakdown(axes: Axes, section: dict) -> None:
     ticks = {2.2 * place + column: f"{kind}\n{size}" for place, size in enumerate(sizes)
              for column, kind in enumerate(("measured", "products\nalone"))}  # fmt: skip
     axes.set_xticks(list(ticks), list(ticks.values()), fontsize=8)
-    axes.set(ylabel=f"ms of minclip's default step ({section['precision']})")
-    axes.legend(frameon=False, fontsize=8)
+    axes.set(ylabel=f"ms of minclip's default step ({section['precision']})", ylim=(0, 1.3 * axes.get_ylim()[1]))
+    axes.legend(frameon=False, fontsize=8, ncol=2, loc="upper left")
 
 
 PANELS = {"accuracy": draw_accuracy, "steps": draw_steps, "breakdown": draw_breakdown}

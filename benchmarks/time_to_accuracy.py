@@ -51,6 +51,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--peer_schedules", type=int, nargs="+", default=[600, 1500, 4000], help="steps of open_clip")
     parser.add_argument("--lrs", type=float, nargs="+", default=[5e-4, 1e-3, 2e-3, 4e-3], help="tried by tune")
     parser.add_argument("--tune_seconds", type=float, default=120, help="length of tune's runs")
+    parser.add_argument("--add", action="store_true", help="keep the runs of accuracy that are there")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="bf16", help="of open_clip")
 
 
@@ -156,11 +157,19 @@ def tune(args: argparse.Namespace, device: str) -> dict:
     return {"seed": TUNE_SEED, "precision": args.precision, "rows": rows, "tower": best["tower"], "lr": best["lr"]}
 
 
-def accuracy(args: argparse.Namespace, device: str, tuned: dict | None, keep: Callable[[dict], None]) -> None:
-    """Run all seeds and schedules of both libraries in turns; `keep` is given the section after every run."""
+def accuracy(
+    args: argparse.Namespace, device: str, tuned: dict | None, keep: Callable[[dict], None], before: dict | None = None
+) -> None:
+    """Run all seeds and schedules of both libraries in turns; `keep` is given the section after every run.
+
+    With `--add`, the runs of the section `before` stay, and count.
+    """
     if tuned is None:
         raise SystemExit("error: no learning rate of open_clip was chosen yet; run with --only tune accuracy")
     section = {"cap": args.cap, "seeds": args.seeds, "peer": {key: tuned[key] for key in ("tower", "lr")}, "runs": []}
+    if args.add and before:
+        section["runs"] = list(before["runs"])
+        section |= {"seeds": sorted({*before["seeds"], *args.seeds}), "added_to": before["command"]}
     lengths = {"minclip": args.schedules, "open_clip": args.peer_schedules}
     for seed in args.seeds:
         for library, steps in in_turns(lengths):

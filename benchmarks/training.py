@@ -309,7 +309,7 @@ def main(flags: Sequence[str] | None = None) -> None:
         elif name == "tune":
             keep(name, tune(args, device))
         else:
-            accuracy(args, device, result.get("tune"), lambda section: keep("accuracy", section))
+            accuracy(args, device, result.get("tune"), lambda section: keep("accuracy", section), result.get(name))
     report(result)
     from draw_training import draw  # matplotlib, which the processes that measure need not wait for
 

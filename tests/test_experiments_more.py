@@ -249,6 +249,8 @@ def test_balanced_run_without_a_bias_has_none():
     assert free["curve_logit_bias"] == [0.0] * 4
     assert run("balanced", bias="none", init_logit_bias=0.0)["curve_loss"] == free["curve_loss"]
     assert run("balanced", init_logit_bias=0.0)["curve_logit_bias"][-1] != 0.0
+    learned, relative = (run("balanced", bias=kind, init_logit_bias=-4.0) for kind in ("learned", "relative"))
+    assert relative["curve_loss"][0] == pytest.approx(learned["curve_loss"][0], rel=1e-5)
 
 
 # siglip-calibration

@@ -93,3 +93,11 @@ def test_a_state_that_is_saved_and_loaded_goes_on_the_same():
     step(model, optimizer, 2000)
     step(copied, fresh, 2000)
     assert_differ(model.image_tower.blocks[0].conv1.weight, copied.image_tower.blocks[0].conv1.weight)
+
+
+def test_large_matrices_are_made_orthogonal_in_blocks_of_rows(monkeypatch):
+    monkeypatch.setattr("minclip.muon.BLOCK", 2)
+    weight = nn.Parameter(torch.zeros(4, 6, dtype=torch.float64))
+    weight.grad = random(4, 6)
+    Muon([{"params": [weight], "lr": 0.1, "momentum": 0.0, "weight_decay": 0.0}]).step()
+    assert_close(weight.detach(), -0.1 * torch.cat([orthogonalize(rows) for rows in random(4, 6).split(2)]))

@@ -119,3 +119,9 @@ def test_attention_pool_is_torchs_attention_asked_by_the_mean():
 def test_errors_name_the_bad_input(settings, message):
     with pytest.raises(ValueError, match=message):
         ResNet(**settings)
+
+
+def test_every_parameter_of_the_attention_pool_takes_part():
+    pool = AttentionPool(9, 24, 3)
+    pool(torch.randn(2, 24, 3, 3)).square().sum().backward()
+    assert all(p.grad is not None for p in pool.parameters())  # or several processes would wait for it in vain

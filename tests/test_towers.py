@@ -322,3 +322,12 @@ def test_short_captions_are_not_padded_to_the_longest():
     tower.blocks[0].register_forward_hook(lambda module, inputs, output: seen.append(tuple(output.shape[:2])))
     tower(captions().repeat(4, 1))  # lengths 4, 7 and 12, four of each
     assert seen == [(3, 4), (3, 7), (3, 12), (3, 12)] and sum(b * length for b, length in seen) < 12 * 12
+
+
+def test_short_numbers_on_a_cpu_do_without_the_fused_kernel(monkeypatch):
+    q, k, v = (torch.randn(2, 3, 5, 8, generator=torch.Generator().manual_seed(i)) for i in range(3))
+    mask = torch.ones(5, 5, dtype=torch.bool).tril()
+    fused = attention(q, k, v, mask)
+    monkeypatch.delattr("torch.nn.functional.scaled_dot_product_attention")
+    written = attention(q.bfloat16(), k.bfloat16(), v.bfloat16(), mask)
+    assert written.dtype == torch.bfloat16 and (written.float() - fused).abs().max() < 0.03

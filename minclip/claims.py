@@ -202,6 +202,26 @@ def write_result(claim: Claim, measurements: list[dict], root: Path = ROOT) -> d
     return record
 
 
+def read_result(id: str, root: Path = ROOT) -> dict:
+    """`results/<id>.json`: what `make_record` returned. Raises FileNotFoundError when the claim has no result yet."""
+    path = root / "results" / f"{id}.json"
+    if not path.exists():
+        raise FileNotFoundError(f"{id} has no result yet; run it: python -m minclip.claims --claim {id}")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_curves(record: dict, setting: str, key: str, root: Path = ROOT) -> list[list]:
+    """What the runs of one setting of a result kept as a list (a curve), one for each seed."""
+    runs = [root / RUN_FOLDERS[0] / m["run"] for m in record["measurements"] if m["setting"] == setting]
+    return [json.loads(path.read_text(encoding="utf-8"))["result"][key] for path in runs]
+
+
+def means(record: dict, settings: Sequence[str], key: str) -> tuple[list[float], list[float]]:
+    """For a plot's error bars: means over the seeds of a result, one a setting, and half their 95 % intervals."""
+    effects = [effect_of(list(values(record["measurements"], name, key).values())) for name in settings]
+    return [e["mean"] for e in effects], [e["ci95"][1] - e["mean"] for e in effects]
+
+
 def load_claims(package: str = "experiments") -> dict[str, Claim]:
     """Every CLAIM of the package's modules by id; a claim `some-id` lives in `some_id.py`."""
     if str(ROOT) not in sys.path:
@@ -217,8 +237,7 @@ def load_claims(package: str = "experiments") -> dict[str, Claim]:
 
 def render(claims: dict[str, Claim], root: Path = ROOT) -> str:
     """CLAIMS.md: an answer sheet to the papers, from the claims and `results/<claim>.json`."""
-    path = lambda id: root / "results" / f"{id}.json"  # noqa: E731
-    records = {id: json.loads(path(id).read_text(encoding="utf-8")) for id in claims if path(id).exists()}
+    records = {id: read_result(id, root) for id in claims if (root / "results" / f"{id}.json").exists()}
     lines = [
         "# Claims, asked again",
         "",

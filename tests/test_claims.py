@@ -19,8 +19,11 @@ from minclip.claims import (
     execute,
     load_claims,
     make_record,
+    means,
     overall,
     paired_difference,
+    read_curves,
+    read_result,
     render,
     write_result,
 )
@@ -336,3 +339,21 @@ def test_every_claim_is_well_formed():
         assert claim.settings and claim.minutes > 0 and claim.columns
         assert set().union(*map(set, claim.settings.values())) <= set(claim.run.defaults)
         assert all(text.strip() for text in (claim.statement, claim.paper_numbers, claim.data, claim.rule))
+
+
+# What notebooks read
+
+
+def test_notebooks_read_a_result_its_means_and_its_curves(tmp_path):
+    record = {"measurements": [{"setting": "a", "seed": s, "run": f"a_{s}.json", "top1": s / 10} for s in range(3)]}
+    (tmp_path / "results/runs").mkdir(parents=True)
+    (tmp_path / "results/some-claim.json").write_text(json.dumps(record))
+    for seed in range(3):
+        (tmp_path / f"results/runs/a_{seed}.json").write_text(json.dumps({"result": {"curve_loss": [seed, seed + 1]}}))
+    read = read_result("some-claim", tmp_path)
+    assert read == record
+    (mean,), (half,) = means(read, ["a"], "top1")
+    assert (mean, half) == pytest.approx((0.1, 4.303 * 0.1 / 3**0.5))
+    assert read_curves(read, "a", "curve_loss", tmp_path) == [[0, 1], [1, 2], [2, 3]]
+    with pytest.raises(FileNotFoundError, match="other has no result yet"):
+        read_result("other", tmp_path)

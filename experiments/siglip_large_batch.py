@@ -17,7 +17,7 @@ from minclip.claims import Check, Claim
 SMALL, LARGE, STEPS = 128, 1024, SCRATCH_BASE["steps"]
 EXAMPLES = 256 * STEPS
 TOO_HIGH = round(math.log(307_200) - 10, 2)  # 2.64
-FALL, GAP, FACTOR = 0.05, 0.05, 0.02  # margins, to be calibrated on seeds 100+
+FALL, GAP, FACTOR = 0.05, 0.02, 0.02  # margins; seed 100: from scratch 1,024 loses 8.6 points, locked 4.8
 RATE = math.sqrt(LARGE / SMALL)
 
 

@@ -18,7 +18,7 @@ from experiments.judging import above
 from minclip.claims import Check, Claim, default_verdict, effect_of, values
 
 BATCH_SIZE, STEPS = SCRATCH_BASE["batch_size"], SCRATCH_BASE["steps"]
-LIMIT, MARGIN = 0.05, 0.02  # "calibrated" is an error under 5 points; to be calibrated on seeds 100+
+LIMIT, MARGIN = 0.05, 0.01  # "calibrated" is an error under 5 points; seed 100: 2.9 and 4.0 (softmax 4.5 and 4.5)
 SIGMOID, PAPER, SOFTMAX = "sigmoid, b from -ln(B-1)", "sigmoid, b from -10", "softmax"
 SETTINGS = {
     SIGMOID: {**SCRATCH_BASE, **sigmoid_setting(BATCH_SIZE)},
@@ -73,7 +73,7 @@ CLAIM = Claim(
     settings=SETTINGS,
     run=train_and_calibrate,
     rule=f"With b from -ln(B - 1), the expected calibration error over pairs is under {100 * LIMIT:.0f} points (95 % "
-    f"interval and every seed), and the softmax's is larger by more than {100 * MARGIN:.0f} points (interval above "
+    f"interval and every seed), and the softmax's is larger by more than {100 * MARGIN:.0f} point (interval above "
     "zero, every seed), both on new drawings by the training artists and on the unseen artist fxemoji. Beside it: "
     "openmoji, b from -10, no shift by ln(B - 1), and the best of all captions.",
     judge=judge,

@@ -22,7 +22,7 @@ LOSSES = {
     "softmax": {**SCRATCH_BASE, "loss": "softmax"},
     "sigmoid": {**SCRATCH_BASE, **sigmoid_setting(SCRATCH_BASE["batch_size"])},
 }
-LEAD, DECAY, RETAINED = 0.01, 0.01, 0.0  # margins, to be calibrated on seeds 100+
+LEAD, DECAY, RETAINED = 0.01, 0.01, 0.0  # margins; LEAD as in siglip_batch_size, which shares the clean runs
 
 SETTINGS = {f"{loss}, clean": setting for loss, setting in LOSSES.items()} | {
     f"{loss}, {kind} {p:.0%}": {**setting, **{f"noise_{part}": p for part in parts}}

@@ -19,7 +19,7 @@ from minclip.claims import Check, Claim, default_verdict, effect_of, values
 
 SMALL, MIDDLE, LARGE = 64, LOCKED_BASE["batch_size"], 1024
 EXAMPLES = LOCKED_BASE["steps"] * MIDDLE  # 102,400
-MARGIN = 0.02  # to be calibrated on seeds 100+
+MARGIN = 0.02  # seed 100: 256 leads 1,024 by 3.9 points in retrieval
 ALL = " ".join(LANGUAGES)
 
 

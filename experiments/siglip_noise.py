@@ -10,7 +10,7 @@ from experiments.common import SCRATCH_BASE, sigmoid_setting, train_from_scratch
 from experiments.judging import above
 from minclip.claims import Check, Claim, default_verdict, effect_of, values
 
-SHARES = (0.25, 0.5, 0.75)
+SHARES = (0.25, 0.5)
 KINDS = {
     "image": ("image",),
     "text": ("text",),
@@ -37,7 +37,9 @@ def judge(measurements: list[dict]) -> list[Check]:
     found = {name: values(measurements, name, "in_distribution") for name in SETTINGS}
 
     def ahead(kind: str, decisive: bool) -> Check:
-        weights = {f"{loss}, {kind} {p:.0%}": w / 3 for loss, w in (("sigmoid", 1), ("softmax", -1)) for p in SHARES}
+        weights = {
+            f"{loss}, {kind} {p:.0%}": w / len(SHARES) for loss, w in (("sigmoid", 1), ("softmax", -1)) for p in SHARES
+        }
         return above(measurements, f"sigmoid over softmax, {kind}, mean of shares", weights, LEAD, decisive=decisive)
 
     def kept(loss: str, seed: int) -> float:
@@ -48,12 +50,14 @@ def judge(measurements: list[dict]) -> list[Check]:
     seeds = found["softmax, clean"]
     more = effect_of([kept("sigmoid", seed) - kept("softmax", seed) for seed in seeds])
     clean = {loss: found[f"{loss}, clean"] for loss in LOSSES}
-    fall = effect_of([min(clean[a][s] - found[f"{a}, {kind} 75%"][s] for a in LOSSES for kind in KINDS) for s in seeds])
+    fall = effect_of(
+        [min(clean[a][s] - found[f"{a}, {kind} {SHARES[-1]:.0%}"][s] for a in LOSSES for kind in KINDS) for s in seeds]
+    )
     return [
         *(ahead(kind, kind != "image and text") for kind in KINDS),
         Check("share of the clean accuracy that is kept, sigmoid over softmax", more, default_verdict(more, RETAINED),
               decisive=False),
-        Check("the least that any kind takes from either loss, clean to 75 %", fall, default_verdict(fall, DECAY),
+        Check("the least that any kind takes from either loss, clean to 50 %", fall, default_verdict(fall, DECAY),
               decisive=False),
         above(measurements, "sigmoid over softmax, clean", {"sigmoid, clean": 1, "softmax, clean": -1}, LEAD,
               decisive=False),
@@ -72,7 +76,7 @@ CLAIM = Claim(
     settings=SETTINGS,
     run=train_from_scratch,
     rule=f"For image, text, alignment and all three, the sigmoid is above softmax by more than {100 * LEAD:.0f} point "
-    "in the mean of the shares 25, 50 and 75 %, with the 95 % interval above zero and the same sign in every seed. "
+    "in the mean of the shares 25 and 50 %, with the 95 % interval above zero and the same sign in every seed. "
     "Reported beside it: image and text together, the clean runs, the share of the clean accuracy that is kept, and "
     "whether every kind takes some of it.",
     judge=judge,

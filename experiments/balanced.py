@@ -1,16 +1,8 @@
-"""A sigmoid loss that balances positives and negatives itself, and the run that compares it with the usual one."""
+"""A sigmoid loss that balances positives and negatives itself."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-from experiments.common import SCRATCH, TEST_SPLITS, bias_of, evaluate
-from experiments.open_fit import TRAINING, as_they_are, augmented, fit_open, scratch_model, usual_loss
-from minclip.clip import CLIP
-from minclip.sweep import run_function
-
-DEFAULTS = {key: SCRATCH[key] for key in (*TRAINING, "init_logit_scale", "init_logit_bias", "bias")}
-DEFAULTS |= {key: SCRATCH[key] for key in ("embed_dim", "text_width", "image_width")} | {"balanced": False}
 
 
 def balanced_sigmoid_loss(
@@ -30,19 +22,3 @@ def balanced_sigmoid_loss(
     log_right = F.logsigmoid(torch.where(positives, logits, -logits))  # [B, B]
     negatives = log_right.masked_fill(positives, 0).sum() / (b * (b - 1))
     return -(log_right.diagonal().mean() + negatives)
-
-
-def balanced_loss_of(images: Tensor, texts: Tensor, model: CLIP, setting: dict) -> Tensor:
-    """The balanced loss of features `[B, D]`; with `bias` "none", the bias is 0 and does not learn."""
-    return balanced_sigmoid_loss(images, texts, model.logit_scale, bias_of(model, setting))
-
-
-@run_function(version=1, defaults=DEFAULTS)
-def train_balanced(setting: dict, seed: int) -> dict:
-    """SigLIP in small, from scratch, as `common.train_from_scratch`; `balanced` exchanges the loss.
-
-    Returns what `fit_open` and `evaluate` return. Losses of the two kinds cannot be compared, accuracies can.
-    """
-    model = scratch_model(setting, seed)
-    curves = fit_open(model, augmented, setting, seed, loss_of=balanced_loss_of if setting["balanced"] else usual_loss)
-    return {**curves, **evaluate(model, as_they_are(TEST_SPLITS))}

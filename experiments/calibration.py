@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from experiments.common import SCRATCH, compute_device, emoji, fit, tokenised
-from experiments.open_fit import TRAINING, as_they_are, augmented, scratch_model
-from minclip.clip import CLIP
+from experiments.common import SCRATCH, TRAINING, scratch_model
+from experiments.emoji import as_they_are, augmented, compute_device, emoji, names_without_tones, tokenised
+from experiments.fit import fit
+from minclip.clip import CLIP, LOSSES
 from minclip.data import step_generator
 from minclip.sweep import run_function
 from minclip.zero_shot import embed_texts
@@ -83,7 +84,7 @@ def calibrate(model: CLIP, pictures: dict[str, Tensor], setting: dict, seed: int
     model.eval()
     device, result = compute_device(), {}
     names = emoji("train").class_names
-    plain_names = torch.tensor([i for i, name in enumerate(names) if "skin tone" not in name])
+    plain_names = names_without_tones()
     text = embed_texts(model, tokenised()[0], [names[i] for i in plain_names.tolist()])  # [C, D]
     bias = 0.0 if model.logit_bias is None else model.logit_bias
     for number, (split, images) in enumerate(pictures.items()):
@@ -114,7 +115,13 @@ def calibrate(model: CLIP, pictures: dict[str, Tensor], setting: dict, seed: int
 
 @run_function(version=1, defaults=DEFAULTS)
 def train_and_calibrate(setting: dict, seed: int) -> dict:
-    """CLIP or SigLIP in small, from scratch as in `common`; returns what `fit` and `calibrate` return."""
+    """CLIP or SigLIP in small, from scratch as in `common`; returns what `fit` and `calibrate` return.
+
+    Raises ValueError for the balanced loss, whose logits are the log-odds of another question.
+    """
+    if setting["loss"] not in LOSSES:
+        raise ValueError(f"no calibration of the loss {setting['loss']!r}; choose from {', '.join(LOSSES)}")
+    setting = {**SCRATCH, **setting}
     model = scratch_model(setting, seed)
-    curves = fit(model, augmented, {**SCRATCH, **setting}, seed)
+    curves = fit(model, augmented, setting, seed)
     return {**curves, **calibrate(model, as_they_are(SPLITS), setting, seed)}

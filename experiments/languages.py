@@ -5,8 +5,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from experiments.common import LOCKED, compute_device, emoji, locked_features, prepare_locked
-from experiments.open_fit import TRAINING, fit_open
+from experiments.common import LOCKED, TRAINING, prepare_locked
+from experiments.emoji import compute_device, emoji, locked_features, names_without_tones
+from experiments.fit import fit, make_model
 from minclip.clip import CLIP
 from minclip.data import step_generator
 from minclip.lit import CachedImages, lock
@@ -14,7 +15,6 @@ from minclip.retrieval import recall_at_k
 from minclip.sources import EMOJI_DIR, read_parquet
 from minclip.sweep import run_function
 from minclip.tokenizer import PAD_ID, Tokenizer
-from minclip.towers import TextTransformer
 from minclip.zero_shot import top_k_accuracy
 
 LANGUAGES = ("en", "de", "es", "fr", "hi", "ja", "ko", "ru", "th", "zh")  # seven scripts; the CLDR names every concept
@@ -50,7 +50,7 @@ def choose(languages: str) -> Tensor:
 
 
 def captions_in(languages: str, ids: Tensor, seed: int):
-    """captions(rows, draw, step) for `fit_open`: the name of each row's concept, in one of the languages by chance.
+    """captions(rows, draw, step) for `fit`: the name of each row's concept, in one of the languages by chance.
 
     ids: `[10, names, L]`. The language has a random stream of its own, so that the pictures are the same whatever
     the languages are.
@@ -65,33 +65,21 @@ def captions_in(languages: str, ids: Tensor, seed: int):
     return captions
 
 
-def make_model(width: int, setting: dict, seed: int) -> CLIP:
-    """A fresh text tower beside features of `width` that are computed already, as `common.make_model`'s."""
-    torch.manual_seed(seed)
-    tokenizer, _ = tokenised_names(setting["vocab_size"])
-    heads = max(1, setting["text_width"] // 32)
-    text = TextTransformer(
-        tokenizer.vocab_size, CONTEXT_LENGTH, setting["text_width"], setting["text_layers"], heads
-    )  # fmt: skip
-    model = CLIP(CachedImages(width), text, setting["embed_dim"], "sigmoid")
-    with torch.no_grad():
-        model.logit_bias.fill_(setting["init_logit_bias"])
-    return lock(model.to(compute_device()), setting["projection"])
-
-
 @run_function(version=1, defaults=DEFAULTS, prepare=prepare_locked)
 def train_on_languages(setting: dict, seed: int) -> dict:
     """A text tower from scratch in some languages, on the locked tower, which learned pictures without any words.
 
     languages: those of the captions, separated by blanks; each step draws one for each picture. Returns what
-    `fit_open` and `search_in_all` return.
+    `fit` and `search_in_all` return.
     """
     features = locked_features(setting["tower_width"], setting["tower_steps"], setting["tower_seed"])
     train = features["train"].to(compute_device())  # [N, D]
-    model = make_model(train.shape[1], setting, seed)
-    _, ids = tokenised_names(setting["vocab_size"])
+    setting = {**LOCKED, **setting}
+    tokenizer, ids = tokenised_names(setting["vocab_size"])
+    model = make_model(CachedImages(train.shape[1]), setting, seed, tokenizer, CONTEXT_LENGTH)
+    lock(model, setting["projection"])
     captions = captions_in(setting["languages"], ids, seed)
-    curves = fit_open(model, lambda rows, _: train[rows], setting, seed, captions)
+    curves = fit(model, lambda rows, _: train[rows], setting, seed, captions)
     return {**curves, **search_in_all(model, ids, features["in_distribution"])}
 
 
@@ -106,7 +94,7 @@ def search_in_all(model: CLIP, ids: Tensor, features: Tensor) -> dict[str, float
     """
     model.eval()
     device = compute_device()
-    plain_names = torch.tensor([i for i, name in enumerate(emoji("train").class_names) if "skin tone" not in name])
+    plain_names = names_without_tones()
     labels = emoji("in_distribution").labels
     known = torch.isin(labels, plain_names)
     pictures, labels = model.encode_image(features[known].to(device)), labels[known]

@@ -7,10 +7,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from experiments.balanced import balanced_sigmoid_loss
 from minclip.sigmoid_loss import sigmoid_loss
 from minclip.softmax_loss import softmax_loss
 
 KINDS = ("random", "hard", "easy")
+# What the balanced loss needs: with fewer negatives or false ones, its two means would balance something else.
+PAIRS_AS_THEY_ARE = {"negatives": "all", "mask_duplicates": False}
+PAIRS_AS_THEY_ARE |= {f"noise_{kind}": 0.0 for kind in ("image", "text", "alignment")}
 
 
 def used_pairs(
@@ -71,9 +75,14 @@ def step_loss(
     """The loss that the setting of a run says, and how many of the B^2 pairs it used.
 
     labels: the names of the pictures, long `[B]`, for `mask_duplicates`. Raises ValueError when the softmax, whose
-    pairs are no losses of their own, is asked to use only some.
+    pairs are no losses of their own, is asked to use only some, and when the balanced loss is, or is given noise.
     """
     features = image_features, text_features, logit_scale
+    if setting["loss"] == "balanced":
+        asked = [f"{key} {setting[key]!r}" for key, usual in PAIRS_AS_THEY_ARE.items() if setting[key] != usual]
+        if asked:
+            raise ValueError(f"the balanced loss uses all pairs, as they are; it cannot have {', '.join(asked)}")
+        return balanced_sigmoid_loss(*features, logit_bias), len(labels) ** 2
     masked = labels if setting["mask_duplicates"] else None
     if setting["negatives"] != "all":
         if setting["loss"] != "sigmoid":

@@ -5,8 +5,10 @@ import math
 import torch
 from torch import Tensor
 
-from experiments.common import CURVE_POINTS, SCRATCH, TEST_SPLITS, evaluate
-from experiments.open_fit import TRAINING, as_they_are, augmented, fit_open, scratch_model
+from experiments.common import SCRATCH, TRAINING, scratch_model
+from experiments.emoji import TEST_SPLITS, as_they_are, augmented
+from experiments.fit import CURVE_POINTS, fit
+from experiments.scoring import evaluate
 from minclip.sweep import run_function
 
 BETA1 = 0.9
@@ -59,8 +61,9 @@ DEFAULTS |= {"spike": 1.0, "spike_at": 0.5}  # factor on one step's gradient; sh
 def train_with_spike(setting: dict, seed: int) -> dict:
     """SigLIP in small, from scratch; the gradient of one step is multiplied by `spike` (1: it is left alone).
 
-    Nobody clips it. Returns what `fit_open` and `evaluate` return and `summary`'s numbers.
+    Nobody clips it. Returns what `fit` and `evaluate` return and `summary`'s numbers.
     """
+    setting = {**SCRATCH, **setting}
     model = scratch_model(setting, seed)
     parameters = [p for p in model.parameters() if p.requires_grad]
     size = math.sqrt(sum(p.numel() for p in parameters))
@@ -80,7 +83,7 @@ def train_with_spike(setting: dict, seed: int) -> dict:
         moved = torch.stack([(p.detach() - q).norm() for p, q in zip(parameters, before)]).norm() / (lr * size)
         rows.append(torch.stack([loss, torch.stack([g.norm() for g in gradients]).norm(), moved]))
 
-    curves = fit_open(model, augmented, setting, seed, take_step=take_step)
+    curves = fit(model, augmented, setting, seed, take_step=take_step)
     history = torch.stack(rows).cpu()  # [steps, 3]
     return {**curves, **summary(history, at), **evaluate(model, as_they_are(TEST_SPLITS))}
 

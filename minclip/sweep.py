@@ -25,12 +25,13 @@ LEDGER_SEEDS = range(5)  # the seeds of verdicts; calibration uses others, 100 a
 RUN_FOLDERS = ("results/runs", "runs/calibration", "runs/again")  # the first is committed, the others are not
 
 
-def run_function(version: int, defaults: dict, prepare: Callable[[], None] | None = None) -> Callable:
+def run_function(version: int, defaults: dict, prepare: Callable[[list[dict]], None] | None = None) -> Callable:
     """Mark `run(setting, seed) -> dict` as one that sweeps may call; setting holds every key of `defaults`.
 
     Raise `version` whenever the function computes something else, a changed default included: old runs then
-    no longer count. A new key with a default that changes nothing needs no new version. prepare: is called
-    once before a sweep, for what all runs share (cached features). The result holds numbers and short lists of them.
+    no longer count. A new key with a default that changes nothing needs no new version. prepare: is called once
+    before a sweep with the complete settings that are missing, for what runs share (cached features). The result
+    holds numbers and short lists of them.
     """
 
     def mark(run: Callable[[dict, int], dict]) -> Callable[[dict, int], dict]:
@@ -121,7 +122,7 @@ def run_sweep(
     path = lambda setting, seed: run_path(claim.run, setting, seed, root, again)  # noqa: E731
     missing = {path(s, seed): (name, s, seed) for name, s, seed in wanted if not path(s, seed).exists()}
     if missing and claim.run.prepare:
-        claim.run.prepare()
+        claim.run.prepare([complete(claim.run, setting) for _, setting, _ in missing.values()])
     workers = 1 if torch.cuda.is_available() else min(workers or os.cpu_count() or 1, max(1, len(missing)))
     left = len(wanted) - len(missing)
     with tqdm(total=len(wanted), initial=left, desc=claim.id, unit="run", disable=not progress) as bar:

@@ -48,6 +48,42 @@ def images_column(n: int, size: int = 16) -> list[dict]:
     return [{"bytes": png(i, size), "path": None} for i in range(n)]
 
 
+def runner(runs: dict):
+    """run(name, seed, **changes): the result of runs[name], a (run function, setting), with the setting changed."""
+    from minclip.sweep import complete
+
+    def run(name: str, seed: int = 0, **changes) -> dict:
+        function, tiny = runs[name]
+        return function(complete(function, {**tiny, **changes}), seed)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def few_emoji(tmp_path_factory):
+    """Every 30th training pair and every 10th of the tests for all experiments, and a cache of their own."""
+    from experiments import emoji
+    from minclip.data import Pairs
+    from minclip.sources import EMOJI_DIR, load_emoji
+
+    patch, folder, splits = pytest.MonkeyPatch(), tmp_path_factory.mktemp("few"), {}
+    pq.write_table(pq.read_table(EMOJI_DIR / "names.parquet"), folder / "names.parquet")
+    for split in ("train", *emoji.TEST_SPLITS, "openmoji"):
+        rows = pq.read_table(EMOJI_DIR / f"{split}.parquet")
+        rows = rows.take(list(range(0, len(rows), 30 if split == "train" else 10)))
+        pq.write_table(rows, folder / f"{split}.parquet")
+        splits[split] = Pairs(**load_emoji(split, folder, emoji.IMAGE_SIZE))
+    patch.setattr(emoji, "load_pairs", lambda _name, split, _size: splits[split])
+    patch.setattr(emoji, "CACHE", tmp_path_factory.mktemp("cache"))
+    caches = (emoji.emoji, emoji.names_without_tones, emoji.tokenised, emoji.locked_features)
+    for cached in caches:
+        cached.cache_clear()
+    yield
+    patch.undo()
+    for cached in caches:
+        cached.cache_clear()
+
+
 @pytest.fixture
 def caption_folder(tmp_path):
     """64 pictures with different captions, as a local folder in the hub's layout."""

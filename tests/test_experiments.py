@@ -4,9 +4,14 @@ import math
 
 import pytest
 import torch
+from conftest import runner
 
 from experiments import (
     common,
+    emoji,
+    fit,
+    languages,
+    scoring,
     siglip_batch_size,
     siglip_bias_init,
     siglip_large_batch,
@@ -19,7 +24,7 @@ from experiments.judging import above, contrast
 from experiments.negatives import masked_sigmoid_loss, step_loss, used_pairs
 from experiments.noise import corrupt
 from minclip.claims import overall
-from minclip.data import load_pairs, step_generator
+from minclip.data import step_generator
 from minclip.resnet import ResNet
 from minclip.sweep import complete, run_key
 
@@ -28,33 +33,12 @@ RUNS = {
     "locked": (common.train_text_on_locked, {**TINY, "tower_width": 16, "tower_steps": 2}),
     "scratch": (common.train_from_scratch, {**TINY, "image_width": 16, "tower_steps": 2}),
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def few_emoji(tmp_path_factory):
-    """Every 30th training pair, every 10th of the tests, and a cache of their own."""
-    patch = pytest.MonkeyPatch()
-    splits = {}
-    for split in ("train", *common.TEST_SPLITS):
-        pairs = load_pairs("emoji", split, common.IMAGE_SIZE)
-        splits[split] = pairs.select(torch.arange(0, len(pairs), 30 if split == "train" else 10))
-    patch.setattr(common, "emoji", splits.__getitem__)
-    patch.setattr(common, "CACHE", tmp_path_factory.mktemp("cache"))
-    for cached in (common.tokenised, common.locked_features):
-        cached.cache_clear()
-    yield
-    patch.undo()
-    for cached in (common.tokenised, common.locked_features):
-        cached.cache_clear()
-
-
-def run(name: str, seed: int = 0, **changes) -> dict:
-    function, tiny = RUNS[name]
-    return function(complete(function, {**tiny, **changes}), seed)
+run = runner(RUNS)
+pytestmark = pytest.mark.usefixtures("few_emoji")
 
 
 @pytest.fixture(scope="module")
-def plain_results():
+def plain_results(few_emoji):
     return {name: run(name) for name in RUNS}
 
 
@@ -75,7 +59,7 @@ def test_result_holds_curves_and_fractions(name, plain_results):
 
 def test_curves_are_short_and_end_with_the_last_step():
     result = run("locked", steps=83)
-    assert len(result["curve_step"]) <= common.CURVE_POINTS + 1 and result["curve_step"][-1] == 83
+    assert len(result["curve_step"]) <= fit.CURVE_POINTS + 1 and result["curve_step"][-1] == 83
 
 
 CHANGES = {
@@ -108,7 +92,7 @@ def test_every_setting_changes_the_training(name, key, plain_results):
 
 
 def test_bias_is_what_the_setting_says():
-    learned, constant, relative, none = (run("locked", bias=kind, init_logit_bias=-4.0) for kind in common.BIASES)
+    learned, constant, relative, none = (run("locked", bias=kind, init_logit_bias=-4.0) for kind in fit.BIASES)
     assert constant["curve_logit_bias"] == [-4.0] * 4 and none["curve_logit_bias"] == [0.0] * 4
     assert learned["curve_logit_bias"][0] == -4.0 != learned["curve_logit_bias"][-1]
     assert relative["curve_logit_bias"][0] == pytest.approx(-4.0) and relative["curve_logit_bias"][1] != -4.0
@@ -125,10 +109,10 @@ def test_softmax_has_no_bias_and_starts_at_its_own_temperature():
 
 
 def test_relative_bias_moves_with_the_temperature():
-    model = common.make_model(common.CachedImages(8), complete(*locked(bias="relative")), 0)
+    model = fit.make_model(common.CachedImages(8), complete(*locked(bias="relative")), 0)
     with torch.no_grad():
         model.logit_scale.add_(math.log(2))
-    assert common.bias_of(model, {"bias": "relative"}).item() == pytest.approx(-20)
+    assert fit.bias_of(model, {"bias": "relative"}).item() == pytest.approx(-20)
 
 
 def locked(**changes):
@@ -181,26 +165,26 @@ class Oracle(torch.nn.Module):
 
 @pytest.mark.parametrize("right", [True, False])
 def test_evaluation_of_a_perfect_and_of_a_wrong_model(monkeypatch, right):
-    names = common.emoji("train").class_names
+    names = emoji.emoji("train").class_names
     text = torch.nn.functional.normalize(torch.randn(len(names), 64, generator=torch.Generator().manual_seed(0)), dim=1)
-    monkeypatch.setattr(common, "embed_texts", lambda *_: text)
-    monkeypatch.setattr(common, "compute_device", lambda: torch.device("cpu"))
-    labels = {split: common.emoji(split).labels for split in common.TEST_SPLITS}
+    monkeypatch.setattr(scoring, "embed_texts", lambda *_: text)
+    monkeypatch.setattr(scoring, "compute_device", lambda: torch.device("cpu"))
+    labels = {split: emoji.emoji(split).labels for split in emoji.TEST_SPLITS}
     if not right:  # each picture says the name of the next one
         labels = {split: values.roll(1) for split, values in labels.items()}
-    result = common.evaluate(Oracle(text), labels)
+    result = scoring.evaluate(Oracle(text), labels)
     assert set(result) == {"in_distribution", "fxemoji", "retrieval", "held_out"}
     assert set(result.values()) == {1.0} if right else max(result.values()) < 0.2
 
 
 def test_locked_features_are_kept_and_read_again(monkeypatch):
-    first = common.locked_features(16, 2, 5)
+    first = emoji.locked_features(16, 2, 5)
     assert {split: len(x) for split, x in first.items()} == {
-        split: len(common.emoji(split)) for split in ("train", *common.TEST_SPLITS)
+        split: len(emoji.emoji(split)) for split in ("train", *emoji.TEST_SPLITS)
     }
-    common.locked_features.cache_clear()
-    monkeypatch.setattr(common, "train_image_tower", None)  # may not be called again
-    again = common.locked_features(16, 2, 5)
+    emoji.locked_features.cache_clear()
+    monkeypatch.setattr(emoji, "train_image_tower", None)  # may not be called again
+    again = emoji.locked_features(16, 2, 5)
     assert all(torch.equal(first[split], again[split]) for split in first)
 
 
@@ -338,9 +322,9 @@ def test_matched_runs_use_as_many_pairs_as_one_with_all():
 
 def test_locked_tower_stays_tuned_and_fresh_ones_learn(monkeypatch):
     towers = []
-    fit = common.fit
-    monkeypatch.setattr(common, "fit", lambda model, *rest: [towers.append(model.image_tower), fit(model, *rest)][1])
-    trained = common.pretrained_tower(16, 2, 0).state_dict()
+    watched = lambda model, *rest: [towers.append(model.image_tower), fit.fit(model, *rest)][1]  # noqa: E731
+    monkeypatch.setattr(common, "fit", watched)
+    trained = emoji.pretrained_tower(16, 2, 0).state_dict()
     # the tower to lock had seed 0, and this run may not begin at the same weights
     results = {kind: run("scratch", seed=1, image_tower=kind, few_shot=True) for kind in common.IMAGE_TOWERS}
     assert isinstance(towers[0], ResNet) and isinstance(towers[1], ResNet)
@@ -349,17 +333,31 @@ def test_locked_tower_stays_tuned_and_fresh_ones_learn(monkeypatch):
         assert not torch.equal(tower.state_dict()["stem.0.weight"], trained["stem.0.weight"])
     change = [(tower.state_dict()["stem.0.weight"] - trained["stem.0.weight"]).norm() for tower in towers[:2]]
     assert change[1] < 0.1 * change[0]  # the tuned one began where the training on names ended
-    again = common.few_shot(common.tower_features(common.pretrained_tower(16, 2, 0), ("train", "in_distribution")))
+    again = scoring.few_shot(emoji.tower_features(emoji.pretrained_tower(16, 2, 0), ("train", "in_distribution")))
     assert results["locked"]["few_shot"] == again
     assert all(0 <= result["few_shot"] <= 1 for result in results.values())
     with pytest.raises(ValueError, match="unknown image_tower 'frozen'; choose from scratch, tuned, locked"):
         run("scratch", image_tower="frozen")
 
 
+def test_each_tower_that_a_sweep_needs_is_prepared_once(monkeypatch):
+    asked = []
+    monkeypatch.setattr(common, "locked_features", lambda *about: asked.append(("features", *about)))
+    monkeypatch.setattr(common, "pretrained_tower", lambda *about: asked.append(("tower", *about)))
+    runs = [{"image_tower": kind, "lr": lr} for lr in (1, 2) for kind in ("scratch", "tuned", "locked")]
+    runs += [{"image_tower": "tuned", "tower_seed": 3}, {"image_tower": "scratch", "tower_seed": 4}]
+    common.train_from_scratch.prepare([complete(common.train_from_scratch, setting) for setting in runs])
+    assert sorted(asked) == [("features", 16, 400, 0), ("tower", 16, 400, 0), ("tower", 16, 400, 3)]
+    asked.clear()
+    for run_function in (common.train_text_on_locked, languages.train_on_languages):
+        run_function.prepare([complete(run_function, s) for s in ({}, {"lr": 1}, {"tower_width": 8})])
+    assert asked == [("features", 8, 400, 0), ("features", 32, 400, 0)] * 2
+
+
 def test_pretrained_tower_is_kept_and_read_again(monkeypatch):
-    first = common.pretrained_tower(16, 2, 7).state_dict()
-    monkeypatch.setattr(common, "train_image_tower", None)  # may not be called again
-    again = common.pretrained_tower(16, 2, 7).state_dict()
+    first = emoji.pretrained_tower(16, 2, 7).state_dict()
+    monkeypatch.setattr(emoji, "train_image_tower", None)  # may not be called again
+    again = emoji.pretrained_tower(16, 2, 7).state_dict()
     assert all(torch.equal(first[key], again[key]) for key in first)
 
 
@@ -367,8 +365,8 @@ def test_pretrained_tower_is_kept_and_read_again(monkeypatch):
 def test_decay_of_the_image_tower_alone(muon_lr):
     def decays(tower_decay: float) -> dict[str, float]:
         setting = complete(RUNS["scratch"][0], {"weight_decay": 0.3, "tower_decay": tower_decay, "muon_lr": muon_lr})
-        model = common.make_model(ResNet(16, width=16), setting, 0)
-        optimizer = common.optimizer_for(model, setting)
+        model = fit.make_model(ResNet(16, width=16), setting, 0)
+        optimizer = fit.optimizer_for(model, setting)
         # the share of a weight that a step takes, in units of the towers' learning rate
         share = {id(p): g["weight_decay"] * g["lr_factor"] for g in optimizer.param_groups for p in g["params"]}
         assert len(share) == sum(len(g["params"]) for g in optimizer.param_groups)  # each parameter once
@@ -383,16 +381,14 @@ def test_decay_of_the_image_tower_alone(muon_lr):
 
 
 def test_few_shot_of_a_perfect_tower_and_of_one_that_sees_nothing():
-    count = len(common.emoji("train").class_names)
-    perfect = {split: torch.eye(count)[common.emoji(split).labels] for split in ("train", "in_distribution")}
-    seen = torch.isin(common.emoji("in_distribution").labels, common.emoji("train").labels)
-    plain_name = [
-        "skin tone" not in common.emoji("train").class_names[i] for i in common.emoji("in_distribution").labels
-    ]
+    count = len(emoji.emoji("train").class_names)
+    perfect = {split: torch.eye(count)[emoji.emoji(split).labels] for split in ("train", "in_distribution")}
+    seen = torch.isin(emoji.emoji("in_distribution").labels, emoji.emoji("train").labels)
+    plain_name = ["skin tone" not in emoji.emoji("train").class_names[i] for i in emoji.emoji("in_distribution").labels]
     known = torch.tensor(plain_name)
-    assert common.few_shot(perfect) == pytest.approx((seen & known).sum().item() / known.sum().item(), abs=0.02)
-    blind = {split: torch.ones(len(common.emoji(split)), 4) for split in ("train", "in_distribution")}
-    assert common.few_shot(blind) < 0.05
+    assert scoring.few_shot(perfect) == pytest.approx((seen & known).sum().item() / known.sum().item(), abs=0.02)
+    blind = {split: torch.ones(len(emoji.emoji(split)), 4) for split in ("train", "in_distribution")}
+    assert scoring.few_shot(blind) < 0.05
 
 
 # Judges: a value for each setting with which the claim holds

@@ -2,71 +2,45 @@
 
 import math
 
-import pyarrow.parquet as pq
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import assert_close
+from conftest import assert_close, runner
 
 from experiments import (
-    balanced,
     calibration,
     common,
+    emoji,
+    fit,
     languages,
     msiglip_languages,
-    open_fit,
+    siglip_batch_size,
     siglip_beta2,
     siglip_bias_free,
+    siglip_bias_init,
     siglip_calibration,
     spike,
 )
 from experiments.balanced import balanced_sigmoid_loss
 from experiments.calibration import candidates, expected_calibration_error, log_odds, reliability
 from minclip.claims import overall
-from minclip.data import Pairs, step_generator
+from minclip.data import step_generator
 from minclip.sigmoid_loss import sigmoid_loss
-from minclip.sources import EMOJI_DIR, load_emoji
-from minclip.sweep import complete, run_key
+from minclip.sweep import run_key
 
 TINY = {"batch_size": 16, "steps": 4, "lr": 3e-3, "embed_dim": 16, "text_width": 32}
 RUNS = {
     "spike": (spike.train_with_spike, TINY),
-    "balanced": (balanced.train_balanced, {**TINY, "balanced": True}),
+    "balanced": (common.train_from_scratch, {**TINY, "loss": "balanced"}),
     "calibration": (calibration.train_and_calibrate, TINY),
     "languages": (languages.train_on_languages, {**TINY, "tower_width": 16, "tower_steps": 2, "vocab_size": 400}),
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def few_emoji(tmp_path_factory):
-    """Every 60th training pair, every 20th of the tests, and a cache of their own."""
-    patch, folder = pytest.MonkeyPatch(), tmp_path_factory.mktemp("few")
-    splits = {}
-    pq.write_table(pq.read_table(EMOJI_DIR / "names.parquet"), folder / "names.parquet")
-    for split in ("train", *common.TEST_SPLITS, "openmoji"):
-        rows = pq.read_table(EMOJI_DIR / f"{split}.parquet")
-        rows = rows.take(list(range(0, len(rows), 60 if split == "train" else 20)))
-        pq.write_table(rows, folder / f"{split}.parquet")
-        splits[split] = Pairs(**load_emoji(split, folder, common.IMAGE_SIZE))
-    for module in (common, open_fit, calibration, languages):
-        patch.setattr(module, "emoji", splits.__getitem__)
-    patch.setattr(common, "CACHE", tmp_path_factory.mktemp("cache"))
-    caches = (common.tokenised, common.locked_features, languages.tokenised_names)
-    for cached in caches:
-        cached.cache_clear()
-    yield
-    patch.undo()
-    for cached in caches:
-        cached.cache_clear()
-
-
-def run(name: str, seed: int = 0, **changes) -> dict:
-    function, tiny = RUNS[name]
-    return function(complete(function, {**tiny, **changes}), seed)
+run = runner(RUNS)
+pytestmark = pytest.mark.usefixtures("few_emoji")
 
 
 @pytest.fixture(scope="module")
-def plain_results():
+def plain_results(few_emoji):
     return {name: run(name) for name in RUNS}
 
 
@@ -83,29 +57,27 @@ CHANGES = {
     "batch_size": 12, "steps": 5, "lr": 1e-2, "weight_decay": 50.0, "beta2": 0.5, "warmup": 1.0, "loss": "softmax",
     "scalar_lr_factor": 30.0, "init_logit_scale": 1.0, "init_logit_bias": -5.0, "bias": "constant", "embed_dim": 24,
     "text_width": 64, "text_layers": 2, "image_width": 32, "tower_width": 32, "tower_steps": 3, "tower_seed": 1,
-    "projection": False, "spike": 100.0, "languages": "ja", "muon_lr": 0.02, "vocab_size": 300, "balanced": False,
+    "projection": False, "spike": 100.0, "languages": "ja", "muon_lr": 0.02, "vocab_size": 300, "distinct": False,
 }  # fmt: skip
+# train_from_scratch has these, too, for other losses or towers; tests/test_experiments.py changes them
+NOT_BALANCED = {key for key in common.SCRATCH if key not in CHANGES or key.startswith("tower_")}
 
 
 @pytest.mark.parametrize(
     ("name", "key"),
-    [(name, key) for name, (function, _) in RUNS.items() for key in function.defaults if key != "spike_at"],
+    [
+        (name, key)
+        for name, (function, _) in RUNS.items()
+        for key in function.defaults
+        if key != "spike_at" and not (name == "balanced" and key in NOT_BALANCED)
+    ],
 )
 def test_every_setting_changes_the_training(name, key, plain_results, monkeypatch):
-    for module, what in ((spike, "evaluate"), (balanced, "evaluate"), (calibration, "calibrate"),
+    for module, what in ((spike, "evaluate"), (common, "evaluate"), (calibration, "calibrate"),
                          (languages, "search_in_all")):  # fmt: skip
         monkeypatch.setattr(module, what, lambda *_: {})  # the training alone, which is fast
     changed = run(name, **{key: CHANGES[key]})
     assert changed["curve_loss"] != plain_results[name]["curve_loss"]
-
-
-def test_open_loop_is_the_shared_loop():
-    setting = complete(common.train_from_scratch, {**TINY, "steps": 5})
-    shared = common.fit(open_fit.scratch_model(setting, 3), open_fit.augmented, setting, 3)
-    own = open_fit.fit_open(open_fit.scratch_model(setting, 3), open_fit.augmented, setting, 3)
-    assert len(own) == 7 and own == {key: shared[key] for key in own}
-    shared, own = common.train_from_scratch(setting, 3), run("balanced", 3, balanced=False, steps=5)
-    assert len(own) == 11 and own == {key: shared[key] for key in own}
 
 
 # siglip-beta2
@@ -189,7 +161,7 @@ def test_summary_by_hand():
     assert found["loss_after"] == pytest.approx(59.5)  # 50 ... 69
     assert found["near_step"] == list(range(39, 89)) and found["near_update"][10] == 3
     assert sorted(found["peak_gradient_norm"])[-2:] == [1, 100] and sorted(found["peak_update"])[-2:] == [1, 3]
-    assert len(found["peak_update"]) <= common.CURVE_POINTS
+    assert len(found["peak_update"]) <= fit.CURVE_POINTS
 
 
 # siglip-bias-free
@@ -251,6 +223,44 @@ def test_balanced_run_without_a_bias_has_none():
     assert run("balanced", init_logit_bias=0.0)["curve_logit_bias"][-1] != 0.0
     learned, relative = (run("balanced", bias=kind, init_logit_bias=-4.0) for kind in ("learned", "relative"))
     assert relative["curve_loss"][0] == pytest.approx(learned["curve_loss"][0], rel=1e-5)
+    assert free["pairs_used"] == free["pairs_computed"] == 4 * 16**2
+
+
+@pytest.mark.parametrize("loss", ["sigmoid", "balanced"])
+def test_both_losses_start_at_log_10_unless_told(loss):
+    setting = {**common.SCRATCH, **TINY, "loss": loss}
+    model = common.scratch_model(setting, 0)
+    assert model.logit_scale.item() == pytest.approx(math.log(10)) and model.logit_bias.item() == -10
+    assert common.scratch_model({**setting, "init_logit_scale": 0.0}, 0).logit_scale.item() == 0
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"negatives": "hard"}, {"mask_duplicates": True}, {"noise_image": 0.1}, {"noise_text": 0.1},
+     {"noise_alignment": 0.1}],
+    ids=lambda wrong: next(iter(wrong)),
+)  # fmt: skip
+def test_balanced_loss_says_what_it_cannot_do(wrong):
+    (key,) = wrong
+    with pytest.raises(ValueError, match=f"balanced loss uses all pairs, as they are; it cannot have {key}"):
+        run("balanced", **wrong)
+
+
+def test_unknown_losses_are_named():
+    with pytest.raises(ValueError, match="unknown loss 'triplet'; choose from sigmoid, softmax, balanced"):
+        run("balanced", loss="triplet")
+    with pytest.raises(ValueError, match="no calibration of the loss 'balanced'; choose from softmax, sigmoid"):
+        run("calibration", loss="balanced")
+
+
+def test_claims_about_the_bias_share_runs():
+    key = lambda claim, name: run_key(claim.CLAIM.run, claim.SETTINGS[name])  # noqa: E731
+    usual = {key(siglip_bias_free, name) for name in siglip_bias_free.SETTINGS if name.startswith("usual")}
+    assert len(usual) == 6 and usual <= {key(siglip_bias_init, name) for name in siglip_bias_init.SETTINGS}
+    for name in siglip_bias_free.starts("usual"):
+        assert key(siglip_bias_free, name) == key(siglip_bias_init, name.removeprefix("usual, "))
+    for start, loss in (("b -ln(B-1), t' log 10", "sigmoid"), ("b -10, t' log 10", "sigmoid from b -10")):
+        assert key(siglip_bias_init, start) == key(siglip_batch_size, f"{loss}, batch 256, 240 steps")
 
 
 # siglip-calibration
@@ -321,6 +331,7 @@ def test_a_model_that_knows_the_odds_is_calibrated(monkeypatch, loss):
 
     Few.labels = labels
     monkeypatch.setattr(calibration, "emoji", lambda split: Few)
+    monkeypatch.setattr(calibration, "names_without_tones", lambda: torch.arange(classes))
     monkeypatch.setattr(calibration, "embed_texts", lambda *_: torch.eye(classes))
     monkeypatch.setattr(calibration, "compute_device", lambda: torch.device("cpu"))
     setting = {"batch_size": count, "loss": loss}
@@ -349,7 +360,7 @@ def names_seen(setting: str, step: int = 0, seed: int = 0) -> tuple[list[str], l
     tokenizer, ids = languages.tokenised_names(400)
     rows = torch.arange(40)
     captions = languages.captions_in(setting, ids, seed)(rows, torch.zeros(40), step)
-    labels = common.emoji("train").labels[rows].tolist()
+    labels = emoji.emoji("train").labels[rows].tolist()
     return [languages.names()["en"][i] for i in labels], [tokenizer.decode(row) for row in captions]
 
 
@@ -425,7 +436,7 @@ class Oracle(torch.nn.Module):
 
 def test_retrieval_is_told_language_by_language(monkeypatch):
     monkeypatch.setattr(languages, "compute_device", lambda: torch.device("cpu"))
-    pairs = languages.emoji("in_distribution")
+    pairs = emoji.emoji("in_distribution")
     names = len(pairs.class_names)
     ids = torch.arange(10 * names).view(10, names, 1)  # a token of its own for each concept in each language
     found = languages.search_in_all(Oracle(names, languages.LANGUAGES), ids, pairs.labels)
@@ -569,13 +580,14 @@ def test_settings_are_what_their_names_say():
         and len(ten["ten languages, batch 64"]["languages"].split()) == 10
     )
     free = siglip_bias_free.SETTINGS
-    assert len(free) == 14 and sum(s["balanced"] for s in free.values()) == 8
+    assert len(free) == 14 and sum(s["loss"] == "balanced" for s in free.values()) == 8
     assert (
         free["balanced, b -10, t' log 1"]["init_logit_bias"] == -10
         and free["usual, b 0, t' log 1"]["bias"] == "learned"
     )
-    assert free["usual, b -10, t' log 10"]["init_logit_scale"] == pytest.approx(math.log(10), abs=1e-6)
-    assert free["balanced, no b, t' log 1"]["init_logit_scale"] == 0 and not free["usual, b 0, t' log 1"]["balanced"]
+    assert free["usual, b -10, t' log 10"]["init_logit_scale"] is None  # log 10
+    assert free["balanced, no b, t' log 1"]["init_logit_scale"] == 0
+    assert free["usual, b 0, t' log 1"]["loss"] == "sigmoid"
     bias = siglip_calibration.SETTINGS["sigmoid, b from -ln(B-1)"]["init_logit_bias"]
     assert (
         bias == pytest.approx(-math.log(255), abs=1e-6) and siglip_calibration.SETTINGS["softmax"]["loss"] == "softmax"

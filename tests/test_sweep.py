@@ -107,11 +107,13 @@ def test_seeds_decide_the_folder(tmp_path):
 
 def test_prepare_is_called_once_and_only_when_something_is_missing(tmp_path):
     prepared = []
-    run = run_function(1, {"x": 0}, lambda: prepared.append(1))(lambda setting, seed: {"y": seed})
-    sweep_in(tmp_path, claim(run, a={}))
-    assert prepared == [1]
-    sweep_in(tmp_path, claim(run, a={}))
-    assert prepared == [1]
+    run = run_function(1, {"x": 0, "z": 7}, prepared.append)(lambda setting, seed: {"y": seed})
+    sweep_in(tmp_path, claim(run, a={}), seeds=(0,))
+    assert prepared == [[{"x": 0, "z": 7}]]
+    sweep_in(tmp_path, claim(run, a={}, b={"x": 1}), seeds=(0,))
+    assert prepared[1:] == [[{"x": 1, "z": 7}]]  # what is missing, complete
+    sweep_in(tmp_path, claim(run, a={}, b={"x": 1}), seeds=(0,))
+    assert len(prepared) == 2
 
 
 def test_changed_default_without_a_new_version_is_an_error(tmp_path, monkeypatch):

@@ -216,6 +216,18 @@ def read_curves(record: dict, setting: str, key: str, root: Path = ROOT) -> list
     return [json.loads(path.read_text(encoding="utf-8"))["result"][key] for path in runs]
 
 
+def answer(claim: Claim, record: dict) -> str:
+    """A result in words: the verdict, then each check, a star before those that decide.
+
+    Judges the recorded measurements again; raises ValueError when that gives something else than is recorded.
+    """
+    checks = claim.judge(record["measurements"])
+    if overall(checks) != record["verdict"] or checks != [Check(**check) for check in record["checks"]]:
+        raise ValueError(f"the recorded verdict of {claim.id} does not follow from its measurements; run it again")
+    lines = [f"{'*' if check.decisive else ' '} {describe(check)}: {check.verdict}" for check in checks]
+    return "\n".join([f"{claim.id}: {record['verdict']}, {len(record['seeds'])} seeds", *lines])
+
+
 def means(record: dict, settings: Sequence[str], key: str) -> tuple[list[float], list[float]]:
     """For a plot's error bars: means over the seeds of a result, one a setting, and half their 95 % intervals."""
     effects = [effect_of(list(values(record["measurements"], name, key).values())) for name in settings]

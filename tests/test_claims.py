@@ -12,6 +12,7 @@ from minclip.claims import (
     Arguments,
     Check,
     Claim,
+    answer,
     default_verdict,
     describe,
     effect_of,
@@ -357,3 +358,18 @@ def test_notebooks_read_a_result_its_means_and_its_curves(tmp_path):
     assert read_curves(read, "a", "curve_loss", tmp_path) == [[0, 1], [1, 2], [2, 3]]
     with pytest.raises(FileNotFoundError, match="other has no result yet"):
         read_result("other", tmp_path)
+
+
+def test_an_answer_is_judged_again(tmp_path):
+    claim = make_claim()
+    measurements = run_sweep(claim, workers=1, root=tmp_path, progress=False)
+    record = json.loads(json.dumps(write_result(claim, measurements, tmp_path)))
+    told = answer(claim, record)
+    assert told.splitlines() == ["fake-claim: reproduced, 3 seeds", f"* {record['ours']}: reproduced"]
+    with pytest.raises(ValueError, match="fake-claim does not follow"):
+        answer(claim, {**record, "verdict": "opposite"})
+    with pytest.raises(ValueError, match="does not follow"):
+        answer(replace(claim, judge=lambda m: [replace(judge(m)[0], sentence="another")]), record)
+    beside = replace(judge(measurements)[0], decisive=False)
+    both = replace(claim, judge=lambda m: [*judge(m), beside])
+    assert answer(both, make_record(both, measurements)).splitlines()[2].startswith("  high above low")

@@ -7,6 +7,8 @@ from pathlib import Path
 import jupytext
 import pytest
 
+from minclip.claims import answer, load_claims, read_result
+
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 MOST_LINES = 10  # of code in a cell
@@ -60,3 +62,22 @@ def test_notebook_is_made_of_small_cells_and_prose(path):
 def test_recorded_outputs_hold_no_path_of_the_machine(path):
     text = json.dumps([cell["outputs"] for cell in code_cells(path)])
     assert not re.search(r"(?<![\w.])/(work|root|home|tmp|Users)/", text)
+
+
+def told_verdicts() -> dict[str, list[str]]:
+    """What the notebooks' outputs say of claims: `some-claim: verdict, N seeds` and the lines of its checks."""
+    told = {}
+    for path in NOTEBOOKS:
+        texts = ["".join(o.get("text", "")) for cell in code_cells(path) for o in cell["outputs"]]
+        for text in texts:
+            for id, rest in re.findall(r"^([a-z0-9-]+): (.+ seeds\n(?:[* ] .+\n?)+)", text, re.MULTILINE):
+                told.setdefault(id, []).append(f"{id}: {rest}".strip())
+    return told
+
+
+def test_notebooks_tell_what_the_ledger_says():
+    told, claims = told_verdicts(), load_claims()
+    answered = {id for id in claims if (ROOT / "results" / f"{id}.json").exists()}
+    assert set(told) == answered, "each claim with a result is told in a notebook, and no other"
+    for id, texts in told.items():
+        assert all(text == answer(claims[id], read_result(id)) for text in texts), f"run the notebook of {id} again"

@@ -93,5 +93,5 @@ CLAIM = Claim(
     judge=judge,
     minutes=0.25,
     columns=("in_distribution", "fxemoji", "retrieval", "held_out", "logit_scale", "logit_bias"),
-    core=True,
+    n_seeds=5,
 )

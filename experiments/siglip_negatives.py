@@ -70,5 +70,5 @@ CLAIM = Claim(
     judge=judge,
     minutes=0.7,
     columns=("in_distribution", "retrieval", "held_out", "pairs_computed", "pairs_used", "logit_scale", "logit_bias"),
-    core=True,
+    n_seeds=5,
 )

@@ -258,7 +258,7 @@ def render(claims: dict[str, Claim], root: Path = ROOT) -> str:
         "and what the same question gives at the scale of this repository. Effects are means over paired seeds with",
         "95 % intervals; every rule was fixed on other seeds before the runs of the verdict. Three seeds, five for the",
         "core claims and for those that three left inconclusive. Minutes are those of all runs of a claim together, one",
-        "CPU thread each; claims share runs.",
+        "CPU thread each; claims share runs. The tables show what decides a verdict; what else was asked stands below.",
         "",
         "**reproduced**: the effect is there, above the margin, in every seed. **opposite**: so is its contrary.",
         "**not at this scale**: measured well enough to exclude an effect of the claimed size. **inconclusive**:",
@@ -269,7 +269,7 @@ def render(claims: dict[str, Claim], root: Path = ROOT) -> str:
         lines += ["", f"## {paper}", "", "| claim | figure | the paper | here | verdict | seeds | minutes | why |"]
         lines += ["|---|---|---|---|---|---|---|---|"]
         for r in (r for r in records.values() if r["paper"] == paper):
-            here = "<br>".join(cell(describe(Check(**check))) for check in r["checks"])
+            here = "<br>".join(cell(describe(Check(**check))) for check in r["checks"] if check["decisive"])
             row = [f"[{r['id']}](#{r['id']})", cell(r["figure"]), cell(r["paper_numbers"]), here, f"**{r['verdict']}**"]
             row += [str(len(r["seeds"])), f"{r['minutes']:g}, {cell(r['device'])}", cell(r["why"])]
             lines.append("| " + " | ".join(row) + " |")

@@ -268,6 +268,16 @@ def test_ledger_shows_claims_with_results_and_lists_the_others(tmp_path):
     assert "## Not run yet\n\n- `later` (A paper, Fig. 1): Later is | later." in text
 
 
+def test_the_table_shows_what_decides_and_the_details_show_all(tmp_path):
+    checks = lambda m: [*judge(m), replace(judge(m)[0], sentence="beside it", decisive=False)]  # noqa: E731
+    execute(Arguments(workers=1), {"fake-claim": make_claim(judge=checks)}, tmp_path)
+    lines = (tmp_path / "CLAIMS.md").read_text().splitlines()
+    (row,) = [line for line in lines if line.startswith("| [fake-claim]")]
+    assert "high above low" in row and "beside it" not in row
+    told = [line for line in lines if line.startswith("  - ")]
+    assert len(told) == 2 and told[1].startswith("  - beside it: +10.0") and told[1].endswith("(beside the claim)")
+
+
 def test_render_alone_runs_nothing(tmp_path):
     execute(Arguments(render=True), {"fake-claim": make_claim()}, tmp_path)
     assert not CALLS and "- `fake-claim`" in (tmp_path / "CLAIMS.md").read_text()

@@ -1,6 +1,6 @@
 """What judges share: effects that concern more than two settings."""
 
-from minclip.claims import Check, default_verdict, effect_of, values
+from minclip.verdicts import Check, default_verdict, effect_of, values
 
 
 def contrast(measurements: list[dict], weights: dict[str, float], key: str = "in_distribution") -> dict:

@@ -18,7 +18,8 @@ from minclip.tokenizer import PAD_ID, Tokenizer
 from minclip.zero_shot import top_k_accuracy
 
 LANGUAGES = ("en", "de", "es", "fr", "hi", "ja", "ko", "ru", "th", "zh")  # seven scripts; the CLDR names every concept
-CONTEXT_LENGTH = 48  # Hindi and Thai letters are three bytes, and few merges are theirs: 32 cut a Hindi name in seven
+# The tokenizer cuts a word at every Unicode mark, and vowels of Hindi and Thai are marks: 32 cut a Hindi name in seven.
+CONTEXT_LENGTH = 48
 
 DEFAULTS = {key: LOCKED[key] for key in (*TRAINING, "init_logit_bias", "embed_dim", "text_width", "text_layers")}
 DEFAULTS |= {key: LOCKED[key] for key in ("tower_width", "tower_steps", "tower_seed", "projection")}

@@ -15,7 +15,8 @@ settings; the same pictures in the same order for all settings of one batch size
 from experiments.common import LOCKED_BASE, sigmoid_setting
 from experiments.judging import above
 from experiments.languages import LANGUAGES, train_on_languages
-from minclip.claims import Check, Claim, default_verdict, effect_of, values
+from minclip.claims import Claim
+from minclip.verdicts import Check, default_verdict, effect_of, values
 
 SMALL, MIDDLE, LARGE = 64, LOCKED_BASE["batch_size"], 1024
 EXAMPLES = LOCKED_BASE["steps"] * MIDDLE  # 102,400
@@ -74,6 +75,7 @@ CLAIM = Claim(
     f"{100 * MARGIN:.0f} points (mean of paired differences), with a 95 % interval above zero and the same sign in "
     f"every seed. Beside it: {MIDDLE} over {SMALL}, English zero-shot, and one language against ten at equal steps.",
     judge=judge,
+    notebook="10_many_languages",
     minutes=0.25,
     columns=("retrieval", *(f"retrieval_{language}" for language in LANGUAGES), "to_caption", "to_picture",
              "zero_shot"),

@@ -12,7 +12,8 @@ paper. Seeds are paired: both losses see the same weights, batches and augmentat
 
 from experiments.common import SCRATCH_BASE, sigmoid_setting, train_from_scratch
 from experiments.judging import above
-from minclip.claims import Check, Claim
+from minclip.claims import Claim
+from minclip.verdicts import Check
 
 SIZES = (32, 64, 128, 256, 512, 1024)
 STEPS = SCRATCH_BASE["steps"]
@@ -94,6 +95,7 @@ CLAIM = Claim(
     "Reported beside it: whether the lead shrinks at 512 and 1,024, the lead at equal steps and from b = -10, whether "
     "larger batches saturate at equal steps, and whether a longer budget favours the larger batch.",
     judge=judge,
+    notebook="06_batch_size",
     minutes=0.5,
     columns=("in_distribution", "fxemoji", "retrieval", "held_out", "logit_scale", "logit_bias"),
     n_seeds=5,

@@ -14,7 +14,8 @@ b learn at the towers' rate here, as in the paper (elsewhere in this repository 
 from experiments.common import sigmoid_setting
 from experiments.judging import above, contrast
 from experiments.spike import train_with_spike
-from minclip.claims import Check, Claim, equivalence_verdict
+from minclip.claims import Claim
+from minclip.verdicts import Check, equivalence_verdict
 
 BATCH_SIZE, STEPS, SPIKE = 128, 500, 100.0
 UPDATE_MARGIN, LOSS_MARGIN = 0.5, 0.5  # learning rates, nats; seed 100 gave 0.8 and 1.2
@@ -70,6 +71,7 @@ CLAIM = Claim(
     f"steps after it, minus the same run without spike) by more than {LOSS_MARGIN} nats; 95 % intervals above zero, "
     "the same sign in every seed. Beside it: 0.98, the accuracy lost, and whether gradients spike uninvited.",
     judge=judge,
+    notebook="09_stability_and_very_large_batch",
     minutes=0.4,
     n_seeds=5,  # three left the loss after the spike inconclusive
     columns=("update_before", "update", "loss_after", "largest_jump", "in_distribution"),

@@ -15,7 +15,8 @@ import math
 
 from experiments.common import SCRATCH_BASE, train_from_scratch
 from experiments.judging import above, contrast
-from minclip.claims import Check, Claim, default_verdict, effect_of, values
+from minclip.claims import Claim
+from minclip.verdicts import Check, default_verdict, effect_of, values
 
 BATCH_SIZE, STEPS = SCRATCH_BASE["batch_size"], SCRATCH_BASE["steps"]
 SCALES = {"log 10": None, "log 1": 0.0}  # t'; None: log 10, which both losses begin with
@@ -93,6 +94,7 @@ CLAIM = Claim(
     f"log 10) by {100 * MARGIN:.0f} points (95 % interval above minus that, every seed). Beside it: the same against "
     "b = -ln(B - 1) and against its own learned b.",
     judge=judge,
+    notebook="07_bias_and_temperature",
     minutes=0.4,
     columns=("in_distribution", "fxemoji", "retrieval", "held_out", "logit_scale", "logit_bias"),
 )

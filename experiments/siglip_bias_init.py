@@ -13,7 +13,8 @@ augmentation for all settings.
 import math
 
 from experiments.common import SCRATCH_BASE, train_from_scratch
-from minclip.claims import Check, Claim, default_verdict, equivalence_verdict, paired_difference
+from minclip.claims import Claim
+from minclip.verdicts import Check, default_verdict, equivalence_verdict, paired_difference
 
 BATCH_SIZE, STEPS = SCRATCH_BASE["batch_size"], SCRATCH_BASE["steps"]
 LOG_10, LOG_1 = None, 0.0  # None: the loss's own start, log 10; so written, the run is also other claims' run
@@ -78,6 +79,7 @@ CLAIM = Claim(
     f"the verdict: b = -ln(B - 1), and whether constant or relative b differ from the learned by {100 * MARGIN:.0f} "
     "points.",
     judge=judge,
+    notebook="07_bias_and_temperature",
     minutes=0.4,
     columns=("in_distribution", "fxemoji", "retrieval", "held_out", "logit_scale", "logit_bias"),
     n_seeds=5,

@@ -15,7 +15,8 @@ augmentation for all settings of a seed (the softmax's temperature starts at its
 from experiments.calibration import train_and_calibrate
 from experiments.common import SCRATCH_BASE, sigmoid_setting
 from experiments.judging import above
-from minclip.claims import Check, Claim, default_verdict, effect_of, values
+from minclip.claims import Claim
+from minclip.verdicts import Check, default_verdict, effect_of, values
 
 BATCH_SIZE, STEPS = SCRATCH_BASE["batch_size"], SCRATCH_BASE["steps"]
 LIMIT, MARGIN = 0.05, 0.01  # "calibrated" is an error under 5 points; seed 100: 2.9 and 4.0 (softmax 4.5 and 4.5)
@@ -77,6 +78,7 @@ CLAIM = Claim(
     "zero, every seed), both on new drawings by the training artists and on the unseen artist fxemoji. Beside it: "
     "openmoji, b from -10, no shift by ln(B - 1), and the best of all captions.",
     judge=judge,
+    notebook="07_bias_and_temperature",
     minutes=0.4,
     columns=("pairs_in_distribution", "pairs_fxemoji", "pairs_openmoji", "raw_in_distribution", "best_in_distribution",
              "best_fxemoji", "accuracy_in_distribution", "confidence_in_distribution", "accuracy_fxemoji",

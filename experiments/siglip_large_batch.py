@@ -12,7 +12,8 @@ import math
 
 from experiments.common import SCRATCH, SCRATCH_BASE, sigmoid_setting, train_from_scratch
 from experiments.judging import above
-from minclip.claims import Check, Claim
+from minclip.claims import Claim
+from minclip.verdicts import Check
 
 SMALL, LARGE, STEPS = 128, 1024, SCRATCH_BASE["steps"]
 EXAMPLES = 256 * STEPS
@@ -91,6 +92,7 @@ CLAIM = Claim(
     f"the locked tower's by more than {100 * GAP:.0f} points; both with the 95 % interval above zero and the same "
     f"sign in every seed. Reported beside it, with a margin of {100 * FACTOR:.0f} points: every factor switched alone.",
     judge=judge,
+    notebook="09_stability_and_very_large_batch",
     minutes=0.25,
     columns=("in_distribution", "fxemoji", "retrieval", "held_out", "logit_scale", "logit_bias"),
     n_seeds=5,

@@ -13,7 +13,8 @@ The bias starts at -ln(B - 1), as the paper's -10 does at its batch of 16 thousa
 
 from experiments.common import SCRATCH_BASE, sigmoid_setting, train_from_scratch
 from experiments.judging import above
-from minclip.claims import Check, Claim
+from minclip.claims import Claim
+from minclip.verdicts import Check
 
 SIZE, STEPS, RATIOS = SCRATCH_BASE["batch_size"], SCRATCH_BASE["steps"], (64, 16, 1.6)
 EASY_FAILS, FEW_HURT, HARD_LEADS, MATCHED_LEADS = 0.05, 0.03, 0.03, 0.0  # margins; seed 100: +6, +10, -6, +16
@@ -68,6 +69,7 @@ CLAIM = Claim(
     "matched pairs above all; each with the 95 % interval above zero and the same sign in every seed. Reported beside "
     "it: other ratios, the learned bias, and all pairs for as long.",
     judge=judge,
+    notebook="08_negatives_and_noise",
     minutes=0.7,
     columns=("in_distribution", "retrieval", "held_out", "pairs_computed", "pairs_used", "logit_scale", "logit_bias"),
     n_seeds=5,

@@ -8,7 +8,8 @@ batch of 16 thousand.
 
 from experiments.common import SCRATCH_BASE, sigmoid_setting, train_from_scratch
 from experiments.judging import above
-from minclip.claims import Check, Claim, default_verdict, effect_of, values
+from minclip.claims import Claim
+from minclip.verdicts import Check, default_verdict, effect_of, values
 
 SHARES = (0.25, 0.5)
 KINDS = {
@@ -80,6 +81,7 @@ CLAIM = Claim(
     "Reported beside it: image and text together, the clean runs, the share of the clean accuracy that is kept, and "
     "whether every kind takes some of it.",
     judge=judge,
+    notebook="08_negatives_and_noise",
     minutes=0.32,
     columns=("in_distribution", "fxemoji", "retrieval", "held_out", "logit_scale", "logit_bias"),
 )

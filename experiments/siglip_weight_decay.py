@@ -10,7 +10,8 @@ drawings (three on average; the paper: ten-shot).
 
 from experiments.common import SCRATCH_BASE, sigmoid_setting, train_from_scratch
 from experiments.judging import above
-from minclip.claims import Check, Claim
+from minclip.claims import Claim
+from minclip.verdicts import Check
 
 STEPS = SCRATCH_BASE["steps"]
 BUDGETS = (STEPS // 4, STEPS // 2, STEPS)
@@ -67,6 +68,7 @@ CLAIM = Claim(
     "and the same sign in every seed. Reported beside it: both against the run from scratch, and the usual decay "
     f"{USUAL:g}.",
     judge=judge,
+    notebook="09_stability_and_very_large_batch",
     minutes=0.3,
     columns=("in_distribution", "few_shot", "fxemoji", "retrieval", "held_out"),
 )

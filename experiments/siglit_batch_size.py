@@ -9,7 +9,8 @@ negatives. (With them: `siglip-large-batch`.) The fixed steps end at 1,024; the 
 from experiments.common import LOCKED_BASE, train_text_on_locked
 from experiments.judging import above
 from experiments.siglip_batch_size import LOSSES, lead, name, settings
-from minclip.claims import Check, Claim, default_verdict, effect_of, values
+from minclip.claims import Claim
+from minclip.verdicts import Check, default_verdict, effect_of, values
 
 SIZES = (64, 256, 1024, 2048, 4096)
 STEPS = LOCKED_BASE["steps"]
@@ -63,6 +64,7 @@ CLAIM = Claim(
     "point; 95 % intervals, and every seed. Reported beside it: whether the lead shrinks at 2,048 and 4,096, the lead "
     "at equal steps and from b = -10, and at equal steps the gain from 64 to 256 against that from 256 to 1,024.",
     judge=judge,
+    notebook="06_batch_size",
     minutes=0.25,
     columns=("in_distribution", "fxemoji", "retrieval", "held_out", "logit_scale", "logit_bias"),
 )

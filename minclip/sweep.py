@@ -112,7 +112,8 @@ def run_sweep(
     claim: has `id`, `run`, `settings` and `seeds` (see `minclip.claims.Claim`). A measurement holds
     `setting` (its name), `seed`, `run` (its file's name), `seconds`, `device` and the result. On a CPU,
     `workers` processes (default: one a core) with one thread each: small runs gain little from threads, and
-    no result depends on the number of workers. On a GPU, one process. Raises RuntimeError naming claim,
+    no result depends on the number of workers. On a GPU, one process. again: run all once more, beside what is kept;
+    interrupted, such a repetition goes on, too. Raises RuntimeError naming claim,
     setting and seed when a run fails; finished runs are kept.
     """
     from tqdm.auto import tqdm
@@ -120,6 +121,9 @@ def run_sweep(
     seeds = claim.seeds if seeds is None else seeds
     wanted = [(name, s, seed) for seed in seeds for name, s in claim.settings.items()]  # all settings of a seed first
     path = lambda setting, seed: run_path(claim.run, setting, seed, root, again)  # noqa: E731
+    if again and all(path(s, seed).exists() for _, s, seed in wanted):  # a finished repetition; begin another one
+        for _, setting, seed in wanted:
+            path(setting, seed).unlink(missing_ok=True)
     missing = {path(s, seed): (name, s, seed) for name, s, seed in wanted if not path(s, seed).exists()}
     if missing and claim.run.prepare:
         claim.run.prepare([complete(claim.run, setting) for _, setting, _ in missing.values()])

@@ -1,34 +1,31 @@
-"""Claims: verdicts on constructed numbers, the ledger, the command line, and what is committed."""
+"""Claims: the ledger, the command line, and what is committed."""
 
 import json
-import math
 from dataclasses import replace
 
 import pytest
 
-from minclip import claims as module
 from minclip.claims import (
     ROOT,
     Arguments,
-    Check,
     Claim,
     answer,
-    default_verdict,
-    describe,
-    effect_of,
-    equivalence_verdict,
     execute,
     load_claims,
+    main,
     make_record,
     means,
-    overall,
-    paired_difference,
     read_curves,
     read_result,
     render,
     write_result,
 )
 from minclip.sweep import run_function, run_sweep
+from minclip.verdicts import (
+    Check,
+    default_verdict,
+    paired_difference,
+)
 
 CALLS = []
 
@@ -72,125 +69,6 @@ def no_calls():
 
 def snapshot(folder) -> dict:
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-# effects and verdicts
-
-
-def test_paired_difference_by_hand():
-    rows = [{"setting": "a", "seed": s, "x": x} for s, x in enumerate((5.0, 8.0, 4.0))]
-    rows += [{"setting": "b", "seed": s, "x": x} for s, x in reversed(list(enumerate((4.0, 5.0, 2.0))))]
-    effect = paired_difference(rows, "a", "b", "x")  # 1, 3, 2: mean 2, standard deviation 1
-    half = 4.302652729911275 / math.sqrt(3)  # t with 2 degrees of freedom
-    assert effect["mean"] == 2 and effect["n"] == 3 and effect["sign_agreement"] == 1
-    assert effect["ci95"] == pytest.approx([2 - half, 2 + half], abs=1e-3)
-
-
-def test_paired_difference_names_what_is_missing():
-    rows = [{"setting": "a", "seed": 0, "x": 1.0}, {"setting": "b", "seed": 1, "x": None}]
-    with pytest.raises(ValueError, match="no measurements of the setting 'c'; there are: a, b"):
-        paired_difference(rows, "a", "c", "x")
-    with pytest.raises(ValueError, match="setting 'b' has no finite 'x' for seed 1"):
-        paired_difference(rows, "a", "b", "x")
-    rows[1]["x"] = 2.0
-    with pytest.raises(ValueError, match=r"not run with the same seeds: \[0\] and \[1\]"):
-        paired_difference(rows, "a", "b", "x")
-
-
-def test_t_quantiles_are_scipys():
-    stats = pytest.importorskip("scipy.stats")
-    exact = [stats.t.ppf(0.975, df) for df in range(1, 30)]
-    assert list(module.T_QUANTILES) == pytest.approx(exact, abs=6e-4)
-
-
-def test_interval_is_scipys():
-    stats = pytest.importorskip("scipy.stats")
-    x = [0.3, -0.1, 0.25, 0.4, 0.05]
-    exact = stats.t.interval(0.95, 4, loc=sum(x) / 5, scale=stats.sem(x))
-    assert effect_of(x)["ci95"] == pytest.approx(list(exact), abs=1e-4)
-    assert effect_of(x)["sign_agreement"] == 0.8
-
-
-def test_effect_of_one_seed_has_no_interval_and_none_is_an_error():
-    assert effect_of([0.5])["ci95"] == [-math.inf, math.inf]
-    assert default_verdict(effect_of([0.5]), 0.1) == "inconclusive"
-    assert "(one seed, no interval)" in describe(Check("x", effect_of([0.5]), "inconclusive"))
-    with pytest.raises(ValueError, match="1 to 30 seeds, got 0"):
-        effect_of([])
-
-
-@pytest.mark.parametrize(
-    ("differences", "verdict"),
-    [
-        ([0.20, 0.22, 0.21], "reproduced"),
-        ([-0.20, -0.22, -0.21], "opposite"),
-        ([0.01, -0.01, 0.005], "not at this scale"),
-        ([0.050, 0.051, 0.052], "not at this scale"),  # there, but smaller than the margin
-        ([-0.01, -0.5, 0.0], "inconclusive"),
-        ([0.09, 0.11, 0.13], "inconclusive"),  # above the margin, and its interval reaches below it: see next
-        ([0.30, 0.32, -0.01], "inconclusive"),
-        ([0.0, 0.5, 0.4], "inconclusive"),
-    ],
-)
-def test_default_verdict(differences, verdict):
-    margin = 0.12 if differences[0] == 0.09 else 0.1
-    assert default_verdict(effect_of(differences), margin) == verdict
-
-
-def test_reproduced_needs_mean_interval_and_every_seed():
-    good = {"mean": 0.2, "ci95": [0.01, 0.39], "sign_agreement": 1.0, "n": 5}
-    assert default_verdict(good, 0.1) == "reproduced"
-    assert default_verdict({**good, "sign_agreement": 0.8}, 0.1) == "inconclusive"
-    assert default_verdict({**good, "ci95": [-0.01, 0.41]}, 0.1) == "inconclusive"
-    assert default_verdict(good, 0.2) == "inconclusive"
-    bad = {"mean": -0.2, "ci95": [-0.39, -0.01], "sign_agreement": 1.0, "n": 5}
-    assert default_verdict(bad, 0.1) == "opposite"
-    assert default_verdict({**bad, "sign_agreement": 0.8}, 0.1) == "not at this scale"
-
-
-@pytest.mark.parametrize(
-    ("ci95", "verdict"),
-    [
-        ([-0.02, 0.02], "reproduced"),
-        ([0.01, 0.02], "reproduced"),
-        ([0.04, 0.2], "not at this scale"),
-        ([-0.2, -0.04], "not at this scale"),
-        ([0.0, 0.2], "inconclusive"),
-        ([-0.2, 0.0], "inconclusive"),
-    ],
-)
-def test_equivalence_verdict(ci95, verdict):
-    assert equivalence_verdict({"ci95": ci95}, 0.03) == verdict
-
-
-@pytest.mark.parametrize(
-    ("verdicts", "together"),
-    [
-        (["reproduced", "reproduced"], "reproduced"),
-        (["opposite"], "opposite"),
-        (["reproduced", "opposite"], "not at this scale"),
-        (["inconclusive", "not at this scale"], "not at this scale"),
-        (["reproduced", "inconclusive"], "inconclusive"),
-    ],
-)
-def test_overall_verdict_is_a_conjunction(verdicts, together):
-    assert overall([Check("", {}, verdict) for verdict in verdicts]) == together
-
-
-def test_what_is_beside_the_claim_does_not_decide():
-    assert overall([Check("", {}, "reproduced"), Check("", {}, "opposite", decisive=False)]) == "reproduced"
-
-
-def test_overall_refuses_no_checks_and_unknown_verdicts():
-    for checks in ([], [Check("", {}, "maybe")], [Check("", {}, "reproduced", decisive=False)]):
-        with pytest.raises(ValueError, match="a judge returns a decisive Check"):
-            overall(checks)
-
-
-def test_describe_shows_fractions_as_points_and_other_units_as_they_are():
-    effect = {"mean": 0.1234, "ci95": [0.1, 0.15], "sign_agreement": 0.8, "n": 5}
-    assert describe(Check("gain", effect, "reproduced")) == "gain: +12.3 points [+10.0, +15.0], 4 of 5 seeds"
-    assert describe(Check("rise", effect, "reproduced", "nats")) == "rise: +0.123 nats [+0.1, +0.15], 4 of 5 seeds"
 
 
 # the ledger
@@ -278,6 +156,22 @@ def test_the_table_shows_what_decides_and_the_details_show_all(tmp_path):
     assert len(told) == 2 and told[1].startswith("  - beside it: +10.0") and told[1].endswith("(beside the claim)")
 
 
+def test_another_verdict_the_second_time_is_an_error(tmp_path, capsys):
+    claims = {"fake-claim": make_claim()}
+    execute(Arguments(workers=1), claims, tmp_path)
+    ledger = tmp_path / "results/fake-claim.json"
+    ledger.write_text(ledger.read_text().replace('"verdict": "reproduced",\n', '"verdict": "opposite",\n'))
+    with pytest.raises(RuntimeError, match="another one than recorded: fake-claim"):
+        execute(Arguments(again=True, workers=1), claims, tmp_path)
+    assert "fake-claim: reproduced" in capsys.readouterr().out
+    execute(Arguments(seeds=(10,), workers=1), claims, tmp_path)  # other seeds may well say something else
+
+
+def test_a_claim_names_its_notebook(tmp_path):
+    execute(Arguments(workers=1), {"fake-claim": make_claim(notebook="06_x")}, tmp_path)
+    assert "- **Shown in.** [06_x](notebooks/06_x.ipynb)" in (tmp_path / "CLAIMS.md").read_text()
+
+
 def test_render_alone_runs_nothing(tmp_path):
     execute(Arguments(render=True), {"fake-claim": make_claim()}, tmp_path)
     assert not CALLS and "- `fake-claim`" in (tmp_path / "CLAIMS.md").read_text()
@@ -290,14 +184,16 @@ def test_render_alone_runs_nothing(tmp_path):
 def test_dry_run_counts_missing_runs_once_and_prefers_measured_minutes(tmp_path, capsys):
     claims = {"fake-claim": make_claim(), "twin": make_claim(id="twin", minutes=7.0)}
     execute(Arguments(dry_run=True, workers=2), claims, tmp_path)
-    assert "fake-claim: 6 runs missing, 3.0 minutes (0 of them measured)" in (printed := capsys.readouterr().out)
-    assert "twin: 0 runs missing" in printed and "in all 3.0 minutes with 2 workers" in printed
+    assert "fake-claim: 6 runs missing, 3.0 minutes (such runs were timed: 0 of 6)" in (
+        printed := capsys.readouterr().out
+    )
+    assert "twin: nothing is missing" in printed and "in all 3.0 minutes with 2 workers" in printed
     run_sweep(make_claim(), [100], root=tmp_path, workers=1, progress=False)
     for path in (tmp_path / "runs/calibration").iterdir():
         path.write_text(json.dumps({**json.loads(path.read_text()), "seconds": 30}))
     CALLS.clear()
     execute(Arguments(dry_run=True, workers=1), claims, tmp_path)
-    assert "6 runs missing, 3.0 minutes (6 of them measured)" in capsys.readouterr().out
+    assert "6 runs missing, 3.0 minutes (such runs were timed: 6 of 6)" in capsys.readouterr().out
     assert not CALLS and not (tmp_path / "CLAIMS.md").exists()
 
 
@@ -309,7 +205,7 @@ def test_unknown_claim_lists_the_known_ones(tmp_path):
 def test_command_line_says_errors_in_one_sentence(monkeypatch):
     monkeypatch.setattr("sys.argv", ["claims", "--claim", "nope"])
     with pytest.raises(SystemExit, match="error: unknown claim 'nope'; choose from .*siglip-bias-init"):
-        module.main()
+        main()
 
 
 def test_file_and_id_of_a_claim_must_agree(tmp_path, monkeypatch):
@@ -348,6 +244,7 @@ def test_committed_results_follow_from_the_committed_runs(monkeypatch):
 def test_every_claim_is_well_formed():
     for claim in load_claims().values():
         assert claim.settings and claim.minutes > 0 and claim.columns
+        assert (ROOT / "notebooks" / "py" / f"{claim.notebook}.py").exists()
         assert set().union(*map(set, claim.settings.values())) <= set(claim.run.defaults)
         assert all(text.strip() for text in (claim.statement, claim.paper_numbers, claim.data, claim.rule))
 

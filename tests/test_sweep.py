@@ -177,3 +177,17 @@ def test_gpu_gets_one_process(tmp_path, monkeypatch):
     monkeypatch.setattr(sweep, "ProcessPoolExecutor", None)
     rows = sweep_in(tmp_path, claim(a={}), workers=8)
     assert len(rows) == 2 and rows[0]["device"] == "a GPU"
+
+
+def test_a_finished_repetition_is_begun_anew_and_an_interrupted_one_goes_on(tmp_path):
+    both = claim(a={"slope": 1.0}, b={"slope": 2.0})
+    sweep_in(tmp_path, both, again=True)
+    assert len(CALLS) == 4
+    sweep_in(tmp_path, both, again=True)
+    assert len(CALLS) == 8  # all of it, once more
+    sorted((tmp_path / "runs/again").iterdir())[0].unlink()
+    sweep_in(tmp_path, both, again=True)
+    assert len(CALLS) == 9  # only what was missing
+    sweep_in(tmp_path, both)
+    sweep_in(tmp_path, both)
+    assert len(CALLS) == 13  # the ledger's own runs are never made twice

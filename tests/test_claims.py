@@ -1,6 +1,7 @@
 """Claims: the ledger, the command line, and what is committed."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -239,6 +240,14 @@ def test_committed_results_follow_from_the_committed_runs(monkeypatch):
         again = make_record(claim, run_sweep(claim, workers=1, progress=False))
         assert {**record, "commit": None} == {**again, "commit": None}
     assert {claim.id for claim in committed} <= set(claims)
+
+
+def test_readme_tells_the_verdicts_of_the_ledger():
+    rows = re.findall(
+        r"^\| \[`([a-z0-9-]+)`\]\(CLAIMS\.md#\1\) .*\| ([a-z ]+) \|$", (ROOT / "README.md").read_text(), re.M
+    )
+    committed = [id for id in load_claims() if (ROOT / "results" / f"{id}.json").exists()]
+    assert sorted(rows) == sorted((id, read_result(id)["verdict"]) for id in committed)
 
 
 def test_every_claim_is_well_formed():

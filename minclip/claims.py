@@ -33,7 +33,7 @@ same question gives at the scale of this repository: small towers, minutes of tr
 (`data/README.md`). Effects are means over paired seeds with 95 % intervals; points are percentage points. The rule of a
 verdict was fixed on other seeds before its runs (`git log experiments/`). Three seeds, five for the core claims and for
 those that three left inconclusive. Minutes are those of all runs of a claim together, one CPU thread each; claims share
-runs. The tables show what decides a verdict; the sections below what else was asked, and the means of all settings, with
+runs. The tables show what decides a verdict; the sections below what else was asked, and the means of settings, with
 accuracies as fractions. B: batch size; t', b: logarithm of the scale and bias of the sigmoid loss; SigLiT: SigLIP on a
 locked image tower.
 

@@ -77,7 +77,7 @@ def pretrained_tower(width: int, steps: int, seed: int) -> ResNet:
 
 @lru_cache
 def locked_features(width: int, steps: int, seed: int) -> dict[str, Tensor]:
-    """The features `[N, D]` of every split by the tower of `pretrained_tower`, by split; kept as it is."""
+    """The features `[N, D]` of the splits by the tower of `pretrained_tower`, by split; kept as it is."""
     tower = lambda: pretrained_tower(width, steps, seed)  # noqa: E731
     return kept("tower", [width, steps, seed], lambda: tower_features(tower(), ("train", *TEST_SPLITS)))
 

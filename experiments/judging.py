@@ -1,4 +1,6 @@
-"""What judges share: effects that concern more than two settings."""
+"""What judges share: effects that concern more than two settings, and limits."""
+
+from collections.abc import Sequence
 
 from minclip.verdicts import Check, default_verdict, effect_of, values
 
@@ -19,3 +21,13 @@ def above(measurements: list[dict], sentence: str, weights: dict[str, float], ma
     """A Check that a weighted sum of settings is above `margin`; more: its `key`, or what else a Check has."""
     effect = contrast(measurements, weights, more.pop("key", "in_distribution"))
     return Check(sentence, effect, default_verdict(effect, margin), **more)
+
+
+def below(sentence: str, numbers: Sequence[float], limit: float, **more) -> Check:
+    """A Check that a number is below `limit`, from one number a seed; more: what else a Check has.
+
+    Shown are the number, its interval, and how many seeds are below the limit; judged is how far below they are.
+    """
+    judged = effect_of([limit - number for number in numbers])
+    under = sum(number < limit for number in numbers) / len(numbers)
+    return Check(sentence, {**effect_of(numbers), "sign_agreement": under}, default_verdict(judged), **more)

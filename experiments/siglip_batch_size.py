@@ -7,7 +7,8 @@ budget for 256 and 1,024 tells whether the large batch asks for a long schedule 
 
 The sigmoid starts from b = -ln(B - 1), which is what the paper's -10 amounts to at its batches; -10 itself, too low
 for ours by 3 to 7, is reported beside it at equal examples. Learning rates are the same for every size, as in the
-paper. Seeds are paired: both losses see the same weights, batches and augmentation.
+paper; the softmax starts from its own t = 14.3, the sigmoid from 10. Seeds are paired: both losses see the same
+weights, batches and augmentation.
 """
 
 from experiments.common import SCRATCH_BASE, sigmoid_setting, train_from_scratch

@@ -40,12 +40,15 @@ def judge(measurements: list[dict]) -> list[Check]:
         sentence = f"injected spike: larger update with {beta2} than with 0.95"
         return above(measurements, sentence, weights, margin, key="update", unit="lr", decisive=decisive)
 
+    felt = {"beta2 0.95, spike": 1, "beta2 0.95, no spike": -1}
     lost, top1 = {name: -weight for name, weight in HARM.items()}, contrast(measurements, QUIET)
     return [
         larger(0.999, UPDATE_MARGIN, True),
         above(measurements, "injected spike: more loss after it with 0.999 than with 0.95", HARM, LOSS_MARGIN,
               key="loss_after", unit="nats"),
         larger(0.98, 0.0, False),
+        above(measurements, "what the spike costs with 0.95", felt, LOSS_MARGIN, key="loss_after", unit="nats",
+              decisive=False),
         above(measurements, "top-1 lost to the spike, more with 0.999", lost, TOP1_MARGIN, decisive=False),
         above(measurements, "none injected: gradients jump more with 0.999", QUIET, JUMP_MARGIN, key="largest_jump",
               unit="times", decisive=False),
@@ -58,8 +61,8 @@ CLAIM = Claim(
     id="siglip-beta2",
     paper="SigLIP (2303.15343)",
     figure="Figure 5",
-    statement="A spike of the gradient becomes a large update, and a spike of the loss, with Adam's beta2 = 0.999; "
-    "with 0.95 it does not. Here the spike is injected: models of this size have none of their own.",
+    statement="A spike of the gradient becomes a larger update, and costs more loss, with Adam's beta2 = 0.999 than "
+    "with 0.95. Here the spike is injected: models of this size have none of their own.",
     paper_numbers="curves only: with beta2 = 0.999 gradient norm, update norm and loss spike; with 0.95 gradients "
     "still spike now and then, and training stays stable",
     data=f"emoji at 16 x 16 from scratch, batch {BATCH_SIZE}, {STEPS} steps; the gradient of step {STEPS // 2} times "
@@ -69,7 +72,8 @@ CLAIM = Claim(
     rule=f"At the injected spike, the update (root mean square over the weights, in learning rates) is larger with "
     f"beta2 0.999 than with 0.95 by more than {UPDATE_MARGIN}, and the spike costs more training loss (mean of the 20 "
     f"steps after it, minus the same run without spike) by more than {LOSS_MARGIN} nats; 95 % intervals above zero, "
-    "the same sign in every seed. Beside it: 0.98, the accuracy lost, and whether gradients spike uninvited.",
+    "the same sign in every seed. Beside it: 0.98, what the spike costs with 0.95, the "
+    "accuracy lost, and whether gradients spike uninvited.",
     judge=judge,
     notebook="09_stability_and_very_large_batch",
     minutes=0.4,

@@ -5,16 +5,16 @@ because a batch has B - 1 negatives for each positive: with b = 0, the first ste
 each negative the weight 1 / (B - 1) (equally: the mean over positives plus the mean over negatives), and a model
 that knows nothing starts balanced at logit 0, for every B.
 
-Both losses start from the same six (b, t') with a learned bias, and the balanced one also without any. The spread
-of top-1 over the six starts is what instability costs. Both Adam and Muon divide by the gradient's size, so that the
-balanced loss, which is smaller, does not learn more slowly for it. Both towers from scratch, as in `siglip_bias_init`;
-the same weights, batches and augmentation for all settings of a seed.
+Both losses start from the same six (b, t') with a learned bias, and the balanced one also without any. The spread of
+top-1 over the six starts is what instability costs. Both Adam and Muon divide by the gradient's size, so that the
+balanced loss, which is smaller, should not learn more slowly for that. Both towers from scratch, as in
+`siglip_bias_init`; the same weights, batches and augmentation for all settings of a seed.
 """
 
 import math
 
 from experiments.common import SCRATCH_BASE, train_from_scratch
-from experiments.judging import above, contrast
+from experiments.judging import above, below
 from minclip.claims import Claim
 from minclip.verdicts import Check, default_verdict, effect_of, values
 
@@ -51,11 +51,16 @@ def spread(measurements: list[dict], names: list[str]) -> dict[int, float]:
 
 
 def no_worse(measurements: list[dict], a: str, b: str, decisive: bool) -> Check:
-    """Is a above b - MARGIN? Shown is a - b; what is judged is a - b + MARGIN."""
+    """Is b ahead of a by less than MARGIN?"""
     left, right = values(measurements, a, METRIC), values(measurements, b, METRIC)
-    verdict = default_verdict(effect_of([left[seed] - right[seed] + MARGIN for seed in left]))
-    effect = contrast(measurements, {a: 1, b: -1}, METRIC)
-    return Check(f"({a}) no worse than ({b})", effect, verdict, decisive=decisive)
+    lead = [right[seed] - left[seed] for seed in left]
+    return below(f"({b}) over ({a}) by under {100 * MARGIN:.0f} points", lead, MARGIN, decisive=decisive)
+
+
+def best(measurements: list[dict], names: list[str]) -> dict[int, float]:
+    """The best top-1 over the starts, by seed."""
+    columns = [values(measurements, name, METRIC) for name in names]
+    return {seed: max(c[seed] for c in columns) for seed in columns[0]}
 
 
 def judge(measurements: list[dict]) -> list[Check]:
@@ -64,13 +69,17 @@ def judge(measurements: list[dict]) -> list[Check]:
     free = spread(measurements, [f"balanced, no b, t' {name}" for name in SCALES])
     calmer = effect_of([usual[seed] - balanced[seed] for seed in usual])
     unbiased = effect_of([usual[seed] - free[seed] for seed in usual])
-    best, paper = "balanced, no b, t' log 10", "usual, b -10, t' log 10"
+    tops = [best(measurements, starts(loss)) for loss in ("usual", "balanced")]
+    higher = effect_of([tops[0][seed] - tops[1][seed] for seed in usual])
+    no_bias, paper = "balanced, no b, t' log 10", "usual, b -10, t' log 10"
     return [
         Check("spread over six starts, usual minus balanced", calmer, default_verdict(calmer, SPREAD_MARGIN)),
-        no_worse(measurements, best, paper, True),
-        above(measurements, f"({best}) over ({paper})", {best: 1, paper: -1}, MARGIN, decisive=False),
-        no_worse(measurements, best, "usual, b -ln(B-1), t' log 10", False),
-        no_worse(measurements, best, "balanced, b 0, t' log 10", False),
+        no_worse(measurements, no_bias, paper, True),
+        above(measurements, f"({no_bias}) over ({paper})", {no_bias: 1, paper: -1}, MARGIN, decisive=False),
+        no_worse(measurements, no_bias, "usual, b -ln(B-1), t' log 10", False),
+        no_worse(measurements, no_bias, "balanced, b 0, t' log 10", False),
+        Check("best of six starts, usual minus balanced (the spread of a loss cannot be larger than its best)", higher,
+              default_verdict(higher, MARGIN), decisive=False),
         Check("spread, usual over six starts minus balanced without b over two", unbiased,
               default_verdict(unbiased, SPREAD_MARGIN), decisive=False),
     ]  # fmt: skip
@@ -92,8 +101,11 @@ CLAIM = Claim(
     f"the usual loss than with the balanced one by more than {100 * SPREAD_MARGIN:.0f} points (95 % interval above "
     "zero, every seed); and the balanced loss without b, from t' log 10, is not lower than the usual one from (-10, "
     f"log 10) by {100 * MARGIN:.0f} points (95 % interval above minus that, every seed). Beside it: the same against "
-    "b = -ln(B - 1) and against its own learned b.",
+    "b = -ln(B - 1) and against its own learned b, and how high the best start of each loss is.",
     judge=judge,
+    why="Balanced by weight, the loss indeed needs no bias. But its spread is smaller only because its best is: "
+    "it learns less from every start (under 5 %) than the usual loss from a good one. A single wrong pair, "
+    "which is what tells near captions apart, weighs a 255th.",
     notebook="07_bias_and_temperature",
     minutes=0.4,
     n_seeds=5,  # three left the second check inconclusive

@@ -4,7 +4,8 @@ The paper trains 900 M pairs at batch 8,192; here two small towers see 61 thousa
 is close to -ln(B - 1) = -9, the bias at which a model that knows nothing is right on average: one positive in a
 row of B. Here that is -5.5, so -10 and -ln(B - 1) are two settings and not one. Beside the paper's grid of
 (b, t') stand that matched start, and from it a bias that never learns, and a relative one (logits
-t (x . y - b_rel): a shift of the cosine instead of the logit; 2509.18552).
+t (x . y - b_rel): a shift of the cosine instead of the logit; 2509.18552; learned at the same rate, b_rel moves the
+logit t times as far).
 
 b never changes a ranking, so what differs is the training alone. Seeds are paired: the same weights, batches and
 augmentation for all settings.
@@ -79,9 +80,10 @@ CLAIM = Claim(
     f"the verdict: b = -ln(B - 1), and whether constant or relative b differ from the learned by {100 * MARGIN:.0f} "
     "points.",
     judge=judge,
-    why="In 240 steps at batch 256 only starts that keep the 255 wrong pairs quiet learn anything: from 0 or "
-    "without b everything is first pushed apart, and ends under 1 %. The matched -ln(B - 1) = -5.5 is better "
-    "than -10, and then b need not even learn.",
+    why="In 240 steps at batch 256 only starts at which neither the 255 wrong pairs nor the right one prevail "
+    "learn anything: from 0 or without b everything is first pushed apart and ends under 1 %, and so does -10 "
+    "with a scale too small to lift the right pair. -ln(B - 1) = -5.5 is better than -10, and then b need not "
+    "even learn.",
     notebook="07_bias_and_temperature",
     minutes=0.4,
     columns=("in_distribution", "fxemoji", "retrieval", "held_out", "logit_scale", "logit_bias"),

@@ -8,13 +8,13 @@ to compare with. Here it gets B of them, as in training, and its log-odds are sh
 
 Measured: the expected calibration error (ten bins) over pairs, on new drawings by the training artists and on two
 unseen artists, near (fxemoji) and far (openmoji). The bias starts at -ln(B - 1) or at the paper's -10, from which it
-does not arrive in so few steps; a ranking would not notice. Both towers from scratch; the same weights, batches and
+does not arrive in so few steps. Both towers from scratch; the same weights, batches and
 augmentation for all settings of a seed (the softmax's temperature starts at its own 0.07).
 """
 
 from experiments.calibration import train_and_calibrate
 from experiments.common import SCRATCH_BASE, sigmoid_setting
-from experiments.judging import above
+from experiments.judging import above, below
 from minclip.claims import Claim
 from minclip.verdicts import Check, default_verdict, effect_of, values
 
@@ -29,20 +29,14 @@ SETTINGS = {
 SPLITS = {"in_distribution": "training artists", "fxemoji": "unseen artist, near", "openmoji": "unseen artist, far"}
 
 
-def small(measurements: list[dict], setting: str, key: str, where: str, decisive: bool) -> Check:
-    """Is the error under LIMIT? Shown is the error; what is judged is LIMIT minus it."""
-    errors = list(values(measurements, setting, key).values())
-    verdict = default_verdict(effect_of([LIMIT - error for error in errors]))
-    return Check(f"calibration error under {100 * LIMIT:.0f} ({setting}; {where})", effect_of(errors), verdict,
-                 decisive=decisive)  # fmt: skip
-
-
 def judge(measurements: list[dict]) -> list[Check]:
     """Calibrated, and better than the softmax, on the training artists and the near unseen one; else beside it."""
     checks = []
     for split, where in SPLITS.items():
         key, decisive = f"pairs_{split}", split != "openmoji"
-        checks.append(small(measurements, SIGMOID, key, where, decisive))
+        errors = list(values(measurements, SIGMOID, key).values())
+        sentence = f"calibration error under {100 * LIMIT:.0f} ({SIGMOID}; {where})"
+        checks.append(below(sentence, errors, LIMIT, decisive=decisive))
         sentence = f"calibration error, softmax minus sigmoid ({where})"
         weights = {SOFTMAX: 1, SIGMOID: -1}
         checks.append(above(measurements, sentence, weights, MARGIN, key=key, decisive=decisive))
@@ -78,6 +72,9 @@ CLAIM = Claim(
     "zero, every seed), both on new drawings by the training artists and on the unseen artist fxemoji. Beside it: "
     "openmoji, b from -10, no shift by ln(B - 1), and the best of all captions.",
     judge=judge,
+    why="After the shift by ln(B - 1) the score of the sigmoid is right within 4 points, on training artists and "
+    "a near unseen one, but not on far drawings; without it, it is wrong by 42. The softmax, given as many "
+    "captions as in training, is within a point of it, and better at naming the best of them.",
     notebook="07_bias_and_temperature",
     minutes=0.4,
     n_seeds=5,  # three left several checks inconclusive

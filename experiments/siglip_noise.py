@@ -3,7 +3,8 @@
 A share p of each batch is corrupted, anew each step: pictures replaced by noise, captions by random tokens, captions
 exchanged within the batch, pictures and captions, or all three. What is corrupted is drawn for each kind alone, as in
 the paper, and is the same for both losses. The sigmoid starts from b = -ln(B - 1), as the paper's -10 does at its
-batch of 16 thousand.
+batch of 16 thousand; each loss from its own t. Image and text together, whose effect the other kinds bound, does not
+decide.
 """
 
 from experiments.common import SCRATCH_BASE, sigmoid_setting, train_from_scratch

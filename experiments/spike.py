@@ -34,7 +34,8 @@ def largest_update(beta2: float, steps: float = math.inf, beta1: float = BETA1) 
     """The update by a spike that dwarfs all gradients before it, at step number `steps` (counted from 1).
 
     (1 - beta1) / sqrt(1 - beta2) long after the start: 0.447 for beta2 = 0.95, 3.162 for 0.999. Early on,
-    the bias corrections divide it by (1 - beta1^t) / sqrt(1 - beta2^t): a young second moment forgets as fast.
+    the bias corrections divide it by (1 - beta1^t) / sqrt(1 - beta2^t): v is then an average over few steps, in
+    which one spike weighs more, and the update is smaller.
     """
     corrected = (1 - beta1**steps) / math.sqrt(1 - beta2**steps)
     return (1 - beta1) / math.sqrt(1 - beta2) / corrected

@@ -57,11 +57,19 @@ def run_key(run: Callable, setting: dict) -> str:
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
-def run_path(run: Callable, setting: dict, seed: int, root: Path = ROOT, again: bool = False) -> Path:
-    """Where a run is kept: in the folder of verdicts for their seeds, unless it is only run `again`."""
+def run_path(run: Callable, setting: dict, seed: int, root: Path = ROOT, again: str = "") -> Path:
+    """Where a run is kept: in the folder of verdicts for their seeds; in one of its own if a claim is run `again`."""
     verdicts, calibration, repeated = RUN_FOLDERS
-    folder = repeated if again else verdicts if seed in LEDGER_SEEDS else calibration
+    folder = f"{repeated}/{again}" if again else verdicts if seed in LEDGER_SEEDS else calibration
     return root / folder / f"{run_key(run, setting)}_{seed}.json"
+
+
+def missing_runs(claim, seeds: Sequence[int], root: Path = ROOT, again: bool = False) -> dict[Path, tuple]:
+    """What `run_sweep` will compute: file -> (name, setting, seed); a finished repetition is missing altogether."""
+    wanted = [(name, s, seed) for seed in seeds for name, s in claim.settings.items()]  # all settings of a seed first
+    files = {run_path(claim.run, s, seed, root, claim.id if again else ""): (name, s, seed) for name, s, seed in wanted}
+    missing = {path: about for path, about in files.items() if not path.exists()}
+    return missing if missing or not again else files
 
 
 def compute_run(run: Callable, setting: dict, seed: int, path: Path) -> None:
@@ -119,12 +127,11 @@ def run_sweep(
     from tqdm.auto import tqdm
 
     seeds = claim.seeds if seeds is None else seeds
-    wanted = [(name, s, seed) for seed in seeds for name, s in claim.settings.items()]  # all settings of a seed first
-    path = lambda setting, seed: run_path(claim.run, setting, seed, root, again)  # noqa: E731
-    if again and all(path(s, seed).exists() for _, s, seed in wanted):  # a finished repetition; begin another one
-        for _, setting, seed in wanted:
-            path(setting, seed).unlink(missing_ok=True)
-    missing = {path(s, seed): (name, s, seed) for name, s, seed in wanted if not path(s, seed).exists()}
+    wanted = [(name, s, seed) for seed in seeds for name, s in claim.settings.items()]
+    path = lambda setting, seed: run_path(claim.run, setting, seed, root, claim.id if again else "")  # noqa: E731
+    missing = missing_runs(claim, seeds, root, again)
+    for file in missing:
+        file.unlink(missing_ok=True)
     if missing and claim.run.prepare:
         claim.run.prepare([complete(claim.run, setting) for _, setting, _ in missing.values()])
     workers = 1 if torch.cuda.is_available() else min(workers or os.cpu_count() or 1, max(1, len(missing)))

@@ -198,6 +198,21 @@ def test_dry_run_counts_missing_runs_once_and_prefers_measured_minutes(tmp_path,
     assert not CALLS and not (tmp_path / "CLAIMS.md").exists()
 
 
+def test_dry_run_of_a_repetition_counts_all_of_it_unless_it_was_interrupted(tmp_path, capsys):
+    claims = {"fake-claim": make_claim(), "twin": make_claim(id="twin")}
+
+    def predicted() -> list[str]:
+        capsys.readouterr()
+        execute(Arguments(again=True, dry_run=True, workers=1), claims, tmp_path)
+        return [line.split(",")[0] for line in capsys.readouterr().out.splitlines()[:2]]
+
+    assert predicted() == ["fake-claim: 6 runs missing", "twin: 6 runs missing"]
+    execute(Arguments(claim="fake-claim", again=True, workers=1), claims, tmp_path)
+    assert predicted() == ["fake-claim: 6 runs missing", "twin: 6 runs missing"]  # twin's repetition is its own
+    sorted((tmp_path / "runs/again/fake-claim").iterdir())[0].unlink()
+    assert predicted()[0] == "fake-claim: 1 runs missing"
+
+
 def test_unknown_claim_lists_the_known_ones(tmp_path):
     with pytest.raises(ValueError, match="unknown claim 'nope'; choose from fake-claim, other"):
         execute(Arguments(claim="nope"), {"fake-claim": make_claim(), "other": make_claim(id="other")}, tmp_path)

@@ -102,7 +102,7 @@ def test_seeds_decide_the_folder(tmp_path):
     assert len(list((tmp_path / "results/runs").iterdir())) == 2
     assert len(list((tmp_path / "runs/calibration").iterdir())) == 2
     sweep_in(tmp_path, claim(a={}), again=True)
-    assert len(list((tmp_path / "runs/again").iterdir())) == 2 and len(CALLS) == 6
+    assert len(list((tmp_path / "runs/again/fake").iterdir())) == 2 and len(CALLS) == 6
 
 
 def test_prepare_is_called_once_and_only_when_something_is_missing(tmp_path):
@@ -185,7 +185,7 @@ def test_a_finished_repetition_is_begun_anew_and_an_interrupted_one_goes_on(tmp_
     assert len(CALLS) == 4
     sweep_in(tmp_path, both, again=True)
     assert len(CALLS) == 8  # all of it, once more
-    sorted((tmp_path / "runs/again").iterdir())[0].unlink()
+    sorted((tmp_path / "runs/again/fake").iterdir())[0].unlink()
     sweep_in(tmp_path, both, again=True)
     assert len(CALLS) == 9  # only what was missing
     sweep_in(tmp_path, both)

@@ -53,7 +53,7 @@ def judge(measurements: list[dict]) -> list[Check]:
     """Does the large batch lose from scratch, and more so than on the locked tower? Beside it, each factor."""
 
     def check(sentence: str, more: str, less: str, margin: float = FACTOR, decisive: bool = False) -> Check:
-        """The mean over settings in `more` (joined by +) minus those in `less`."""
+        """The sum of the settings in `more` (joined by +) minus those in `less`."""
         weights = dict.fromkeys(more.split(" + "), 1) | dict.fromkeys(less.split(" + "), -1)
         return above(measurements, sentence, weights, margin, decisive=decisive)
 

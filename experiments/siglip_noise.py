@@ -80,6 +80,8 @@ CLAIM = Claim(
     "Reported beside it: the clean runs, the share of the clean accuracy that is kept, and "
     "whether every kind takes some of it.",
     judge=judge,
+    why="The two losses fall alike. Here they are level on clean data, too, so that there is no lead to keep; "
+    "with all three kinds both are at the floor, where a lead of a point could hardly be seen.",
     notebook="08_negatives_and_noise",
     minutes=0.32,
     columns=("in_distribution", "fxemoji", "retrieval", "held_out", "logit_scale", "logit_bias"),

@@ -44,10 +44,11 @@ SETTINGS = {
 SETTINGS |= {f"balanced, no b, t' {name}": start("balanced", 0.0, scale, "none") for name, scale in SCALES.items()}
 
 
-def spread(measurements: list[dict], names: list[str]) -> dict[int, float]:
-    """Best minus worst top-1 over the starts, by seed."""
+def extremes(measurements: list[dict], names: list[str]) -> tuple[dict[int, float], dict[int, float]]:
+    """The best top-1 over the starts, and best minus worst, each by seed."""
     columns = [values(measurements, name, METRIC) for name in names]
-    return {seed: max(c[seed] for c in columns) - min(c[seed] for c in columns) for seed in columns[0]}
+    best = {seed: max(c[seed] for c in columns) for seed in columns[0]}
+    return best, {seed: best[seed] - min(c[seed] for c in columns) for seed in best}
 
 
 def no_worse(measurements: list[dict], a: str, b: str, decisive: bool) -> Check:
@@ -57,20 +58,13 @@ def no_worse(measurements: list[dict], a: str, b: str, decisive: bool) -> Check:
     return below(f"({b}) over ({a}) by under {100 * MARGIN:.0f} points", lead, MARGIN, decisive=decisive)
 
 
-def best(measurements: list[dict], names: list[str]) -> dict[int, float]:
-    """The best top-1 over the starts, by seed."""
-    columns = [values(measurements, name, METRIC) for name in names]
-    return {seed: max(c[seed] for c in columns) for seed in columns[0]}
-
-
 def judge(measurements: list[dict]) -> list[Check]:
     """Less spread than the usual loss over the same starts, and without a bias no worse than the paper's start."""
-    usual, balanced = (spread(measurements, starts(loss)) for loss in ("usual", "balanced"))
-    free = spread(measurements, [f"balanced, no b, t' {name}" for name in SCALES])
+    (usual_best, usual), (best, balanced) = (extremes(measurements, starts(loss)) for loss in ("usual", "balanced"))
+    _, free = extremes(measurements, [f"balanced, no b, t' {name}" for name in SCALES])
     calmer = effect_of([usual[seed] - balanced[seed] for seed in usual])
+    higher = effect_of([usual_best[seed] - best[seed] for seed in best])
     unbiased = effect_of([usual[seed] - free[seed] for seed in usual])
-    tops = [best(measurements, starts(loss)) for loss in ("usual", "balanced")]
-    higher = effect_of([tops[0][seed] - tops[1][seed] for seed in usual])
     no_bias, paper = "balanced, no b, t' log 10", "usual, b -10, t' log 10"
     return [
         Check("spread over six starts, usual minus balanced", calmer, default_verdict(calmer, SPREAD_MARGIN)),

@@ -14,8 +14,9 @@ augmentation for all settings.
 import math
 
 from experiments.common import SCRATCH_BASE, train_from_scratch
+from experiments.judging import above
 from minclip.claims import Claim
-from minclip.verdicts import Check, default_verdict, equivalence_verdict, paired_difference
+from minclip.verdicts import Check, equivalence_verdict, paired_difference
 
 BATCH_SIZE, STEPS = SCRATCH_BASE["batch_size"], SCRATCH_BASE["steps"]
 LOG_10, LOG_1 = None, 0.0  # None: the loss's own start, log 10; so written, the run is also other claims' run
@@ -45,9 +46,8 @@ def judge(measurements: list[dict]) -> list[Check]:
     """The paper's best cell against each other cell of its table; beside it the matched bias, and learning it."""
     best, matched = "b -10, t' log 10", "b -ln(B-1), t' log 10"
 
-    def above(a: str, b: str, decisive: bool) -> Check:
-        effect = paired_difference(measurements, a, b, METRIC)
-        return Check(f"({a}) over ({b})", effect, default_verdict(effect, MARGIN), decisive=decisive)
+    def over(a: str, b: str, decisive: bool) -> Check:
+        return above(measurements, f"({a}) over ({b})", {a: 1, b: -1}, MARGIN, decisive=decisive)
 
     def equal(a: str, b: str) -> Check:
         effect = paired_difference(measurements, a, b, METRIC)
@@ -55,9 +55,9 @@ def judge(measurements: list[dict]) -> list[Check]:
 
     others = ("b 0, t' log 10", "b n/a, t' log 10", "b -10, t' log 1", "b 0, t' log 1")
     return [
-        *(above(best, other, True) for other in others),
-        above(matched, best, False),
-        above(matched, "b -ln(B-1), t' log 1", False),
+        *(over(best, other, True) for other in others),
+        over(matched, best, False),
+        over(matched, "b -ln(B-1), t' log 1", False),
         equal("b -ln(B-1) constant, t' log 10", matched),
         equal("b -ln(B-1) relative, t' log 10", matched),
     ]

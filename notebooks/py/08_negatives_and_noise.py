@@ -34,7 +34,6 @@ import matplotlib.pyplot as plt
 import torch
 
 from minclip.claims import answer, load_claims, means, read_result
-from minclip.verdicts import overall
 from minclip.sweep import complete
 
 plt.rcParams.update({"figure.figsize": (3.5, 2.5), "figure.dpi": 150, "font.size": 8})
@@ -433,9 +432,8 @@ assert noisy["sigmoid, alignment 100%"]["retrieval"] < 0.5 * masked["all"]["retr
 
 # %%
 for id, record in {"siglip-negatives": long, "siglip-noise": noise}.items():
-    assert overall(claims[id].judge(record["measurements"])) == record["verdict"]
     print(claims[id].rule)
-    print(answer(claims[id], record))
+    print(answer(claims[id], record))  # raises an error if the verdict does not follow
     print()
 
 # %% [markdown]

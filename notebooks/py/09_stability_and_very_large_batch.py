@@ -32,7 +32,7 @@ import matplotlib.pyplot as plt
 import torch
 
 from minclip.claims import answer, load_claims, means, read_curves, read_result
-from minclip.verdicts import overall, paired_difference
+from minclip.verdicts import paired_difference
 from minclip.sweep import complete
 
 plt.rcParams.update({"figure.figsize": (3.5, 2.5), "figure.dpi": 150, "font.size": 8})
@@ -211,7 +211,6 @@ plt.show()
 # (B - 1) σ(b) - σ(-b). It is zero where the prior is right. We check the formula with autograd, and print it for the paper's batches and for ours.
 
 # %%
-# NBVAL_CHECK_OUTPUT
 from minclip.sigmoid_loss import sigmoid_loss
 
 
@@ -222,6 +221,9 @@ def slope(B, b):
 b, nothing = torch.tensor(-5.0, dtype=torch.float64, requires_grad=True), torch.zeros(1024, 8, dtype=torch.float64)
 sigmoid_loss(nothing, nothing, b.detach(), b).backward()
 assert math.isclose(b.grad, slope(1024, -5.0))
+
+# %%
+# NBVAL_CHECK_OUTPUT
 for B, examples in ((32_768, 9e9), (307_200, 9e9), (128, 61_440), (1024, 61_440)):
     best = -math.log(B - 1)
     assert abs(slope(B, best)) < 1e-9
@@ -399,9 +401,8 @@ assert tuned["tuned without"]["few_shot"] > tuned["tuned with decay"]["few_shot"
 
 # %%
 for id, record in {"siglip-beta2": committed, "siglip-large-batch": batch, "siglip-weight-decay": fading}.items():
-    assert overall(claims[id].judge(record["measurements"])) == record["verdict"]
     print(claims[id].rule)
-    print(answer(claims[id], record))
+    print(answer(claims[id], record))  # raises an error if the verdict does not follow
     print()
 
 # %% [markdown]

@@ -40,6 +40,8 @@ class CLIPConfig:
     """side of the ViT's patches, in pixels"""
     image_pool: str = "mean"
     """how the ViT's tokens become one vector: cls, mean or map"""
+    image_positions: str = "learned"
+    """the ViT's position embeddings: learned, or sincos (fixed, as in CLIPA)"""
     context_length: int = 24
     """most tokens a caption may have, start and end counted"""
     vocab_size: int = 4096
@@ -80,18 +82,25 @@ class CLIP(nn.Module):
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07) if loss == "softmax" else math.log(10)))
         self.logit_bias = nn.Parameter(torch.tensor(-10.0)) if loss == "sigmoid" else None
 
-    def encode_image(self, images: Tensor) -> Tensor:
-        """Pictures `[B, 3, S, S]` in [-1, 1] -> unit vectors `[B, D]`."""
-        return F.normalize(at_least_float32(self.image_projection(self.image_tower(images))), dim=-1)
+    def encode_image(self, images: Tensor, kept: Tensor | None = None) -> Tensor:
+        """Pictures `[B, 3, S, S]` in [-1, 1] -> unit vectors `[B, D]`.
+
+        kept: long `[B, K]`, the patches that the ViT sees (`minclip.masking.mask_image`); default: all. Raises
+        ValueError for an image tower that has no patches.
+        """
+        if kept is not None and not isinstance(self.image_tower, VisionTransformer):
+            raise ValueError("only a ViT can leave out patches; use --image_tower vit, or --image_keep 1")
+        features = self.image_tower(images) if kept is None else self.image_tower(images, kept)  # [B, W]
+        return F.normalize(at_least_float32(self.image_projection(features)), dim=-1)
 
     def encode_text(self, ids: Tensor) -> Tensor:
         """Token ids `[B, L]` -> unit vectors `[B, D]`."""
         return F.normalize(at_least_float32(self.text_projection(self.text_tower(ids))), dim=-1)
 
-    def forward(self, images: Tensor, ids: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, images: Tensor, ids: Tensor, kept: Tensor | None = None) -> tuple[Tensor, ...]:
         """The arguments of the loss: (image_features, text_features, logit_scale[, logit_bias])."""
         scalars = [self.logit_scale] if self.logit_bias is None else [self.logit_scale, self.logit_bias]
-        return self.encode_image(images), self.encode_text(ids), *scalars
+        return self.encode_image(images, kept), self.encode_text(ids), *scalars
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `model.safetensors` and, under the key `model` of `config.json`, the shape (see `build_clip`)."""
@@ -152,8 +161,9 @@ def build_clip(config: CLIPConfig) -> CLIP:
         image_tower = ResNet(c.image_size, c.image_layers, c.image_width, c.stem_stride, c.norm)
     else:
         image_tower = VisionTransformer(
-            c.image_size, c.patch_size, c.image_width, sum(c.image_layers), c.heads, c.image_pool, c.dropout
-        )
+            c.image_size, c.patch_size, c.image_width, sum(c.image_layers), c.heads, c.image_pool, c.dropout,
+            c.image_positions,
+        )  # fmt: skip
     text_tower = TextTransformer(
         c.vocab_size, c.context_length, c.text_width, c.text_layers, c.heads, dropout=c.dropout
     )

@@ -43,6 +43,32 @@ def fit_positions(embedding: Tensor, positions: int) -> Tensor:
     return torch.cat([embedding[:extra], grid.flatten(1).T])  # [extra + positions, W]
 
 
+def patchify(images: Tensor, patch_size: int) -> Tensor:
+    """`[B, 3, S, S]` -> patches `[B, N, 3 P^2]`, row by row, each laid out like a filter of the convolution."""
+    x = images.unflatten(3, (-1, patch_size)).unflatten(2, (-1, patch_size))  # [B, 3, n, P, n, P]
+    return x.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+
+
+def sincos_positions(side: int, width: int) -> Tensor:
+    """Fixed embeddings of a `side` x `side` grid, `[side^2, width]`: half of them for the row, half for the column.
+
+    A quarter each of sines and cosines, whose wavelengths grow from 2 pi patches to 10,000 times that (CLIPA, after
+    MoCo v3). They are made for any grid, so another resolution needs no interpolation.
+    """
+    rates = 10_000 ** -(torch.arange(width // 4, dtype=torch.float64) / max(1, width // 4 - 1))  # [W / 4]
+    angle = torch.arange(side, dtype=torch.float64)[:, None] * rates  # [side, W / 4]
+    waves = torch.cat([angle.sin(), angle.cos()], 1)  # [side, W / 2]
+    rows, columns = waves[:, None].expand(-1, side, -1), waves.expand(side, -1, -1)  # each [side, side, W / 2]
+    return torch.cat([columns, rows], 2).flatten(0, 1)
+
+
+def fit_text_positions(embedding: Tensor, length: int) -> Tensor:
+    """Embeddings of a text tower's positions, `[L, W]`, for another context length (linear): `[length, W]`."""
+    if len(embedding) == length:
+        return embedding
+    return F.interpolate(embedding.T[None], length, mode="linear", align_corners=False)[0].T
+
+
 class Block(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x))."""
 
@@ -100,7 +126,8 @@ class MapPool(nn.Module):
 class VisionTransformer(nn.Module):
     """Image tower: `[B, 3, S, S]` in [-1, 1] -> features `[B, width]`.
 
-    pool: `cls` (an extra token, CLIP), `mean` (of the patches, CLIPA) or `map` (attention, SigLIP).
+    pool: `cls` (an extra token, CLIP), `mean` (of the patches, CLIPA) or `map` (attention, SigLIP). positions:
+    `learned` (CLIP, SigLIP) or `sincos` (fixed, CLIPA; width must be a multiple of 4).
     """
 
     def __init__(
@@ -112,38 +139,62 @@ class VisionTransformer(nn.Module):
         heads: int = 4,
         pool: str = "mean",
         dropout: float = 0.0,
+        positions: str = "learned",
     ) -> None:
         super().__init__()
         if image_size % patch_size:
             raise ValueError(f"image_size {image_size} is not a multiple of patch_size {patch_size}")
         if pool not in ("cls", "mean", "map"):
             raise ValueError(f"unknown pool {pool!r}; choose cls, mean or map")
+        if positions not in ("learned", "sincos") or (positions == "sincos" and width % 4):
+            raise ValueError(f"positions {positions!r} with width {width}: choose learned, or sincos (width 4 n)")
         check_heads(width, heads)
         self.pool, self.output_dim, self.patch_size = pool, width, patch_size
         self.patch_embedding = nn.Conv2d(3, width, patch_size, patch_size, bias=False)
         tokens = (image_size // patch_size) ** 2 + (pool == "cls")
-        self.position_embedding = nn.Parameter(torch.randn(tokens, width) * width**-0.5)
+        learned = positions == "learned"
+        self.position_embedding = nn.Parameter(torch.randn(tokens, width) * width**-0.5) if learned else None
         self.cls_embedding = nn.Parameter(torch.randn(width) * width**-0.5) if pool == "cls" else None
         self.norm_in, self.norm_out = nn.LayerNorm(width), nn.LayerNorm(width)  # norm_in: CLIP's one extra norm
         self.blocks = nn.ModuleList(Block(width, heads, dropout=dropout) for _ in range(layers))
         self.map_pool = MapPool(width, heads) if pool == "map" else None
         init_transformer(self.blocks, width)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """`[B, 3, S, S]` -> `[B, width]`; S may be any multiple of the patch size."""
+    def forward(self, images: Tensor, kept: Tensor | None = None) -> Tensor:
+        """`[B, 3, S, S]` -> `[B, width]`; S may be any multiple of the patch size.
+
+        kept: the places of the patches that each picture shows, long `[B, K]` (`minclip.masking.mask_image`);
+        the others are not computed. Default: all. Raises ValueError for pictures that do not fit the patches.
+        """
         if images.shape[2] != images.shape[3] or images.shape[2] % self.patch_size:
             raise ValueError(f"pictures are {list(images.shape[2:])}: not square or no multiple of {self.patch_size}")
-        x = self.patch_embedding(images).flatten(2).transpose(1, 2)  # [B, N, W]
-        positions = x.shape[1]
+        positions, extra = self.positions(images.shape[2] // self.patch_size), int(self.pool == "cls")
+        if kept is None:
+            x = self.patch_embedding(images).flatten(2).transpose(1, 2)  # [B, N, W]
+            x = x + positions[extra:].to(x.dtype)
+        else:
+            patches = patchify(images, self.patch_size)  # [B, N, 3 P^2]
+            patches = patches.gather(1, kept[..., None].expand(-1, -1, patches.shape[2]))  # [B, K, 3 P^2]
+            x = F.linear(patches, self.patch_embedding.weight.flatten(1))  # the same as the convolution
+            x = x + positions[extra:][kept].to(x.dtype)  # [B, K, W]
         if self.pool == "cls":
-            x = torch.cat([self.cls_embedding.to(x.dtype).expand(len(x), 1, -1), x], 1)  # [B, 1 + N, W]
+            cls = (self.cls_embedding + positions[0]).to(x.dtype)
+            x = torch.cat([cls.expand(len(x), 1, -1), x], 1)  # [B, 1 + N, W]
         # In autocast the residual stream stays in the short type of the patches, which halves its memory.
-        x = self.norm_in(x + fit_positions(self.position_embedding, positions).to(x.dtype))
+        x = self.norm_in(x)
         for block in self.blocks:
             x = block(x)
         if self.pool == "map":
             return self.map_pool(self.norm_out(x))
         return self.norm_out(x[:, 0] if self.pool == "cls" else x.mean(1))
+
+    def positions(self, side: int) -> Tensor:
+        """What is added to the tokens of a `side` x `side` grid: `[extra + side^2, width]`; extra: the class token."""
+        if self.position_embedding is not None:
+            return fit_positions(self.position_embedding, side**2)
+        weight = self.patch_embedding.weight
+        grid = sincos_positions(side, self.output_dim).to(weight)
+        return F.pad(grid, (0, 0, int(self.pool == "cls"), 0))  # the class token has no place
 
 
 class TextTransformer(nn.Module):

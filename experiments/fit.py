@@ -1,4 +1,5 @@
-"""The one training loop of all runs: what a claim changes about it is a setting, or one of three functions.
+"""The one training loop of all runs: what a claim changes about it is a setting, or one of the
+functions that it calls.
 
 What a step draws depends on the seed and the step alone, and it draws different concepts (see `BatchOrder`): settings
 are compared on the same data. A setting here is complete: it has every key of `common.SHARED`.
@@ -14,7 +15,7 @@ from experiments.emoji import CONTEXT_LENGTH, compute_device, emoji, tokenised
 from experiments.negatives import step_loss
 from experiments.noise import corrupt
 from minclip.clip import CLIP
-from minclip.data import BatchOrder, step_generator
+from minclip.data import BatchOrder, Pairs, step_generator
 from minclip.optimizer import make_optimizer, set_learning_rate
 from minclip.tokenizer import Tokenizer
 from minclip.towers import TextTransformer
@@ -90,6 +91,11 @@ def training_names(rows: Tensor, draw: Tensor, step: int) -> Tensor:
     return tokenised()[1].pick(rows, draw, 1.0)
 
 
+def usual_features(model: CLIP, images: Tensor, ids: Tensor, step: int) -> tuple[Tensor, Tensor]:
+    """The unit vectors `[B, D]` of pictures and captions that the loss compares."""
+    return model(images, ids)[:2]
+
+
 def usual_step(step: int, loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
     """What a run does once its gradients are there."""
     optimizer.step()
@@ -102,16 +108,21 @@ def fit(
     seed: int,
     captions: Callable[[Tensor, Tensor, int], Tensor] = training_names,
     take_step: Callable[[int, Tensor, torch.optim.Optimizer], None] = usual_step,
+    features_of: Callable[[CLIP, Tensor, Tensor, int], tuple[Tensor, Tensor]] = usual_features,
+    extra_loss: Callable[[tuple, Tensor], Tensor] | None = None,
+    pairs: Pairs | None = None,
 ) -> dict:
-    """Train `model` on the emoji, as the setting says.
+    """Train `model` on the emoji (or other `pairs`), as the setting says.
 
     pictures(rows `[B]`, draw `[B, 16]`) gives the image tower's input, captions(rows, draw `[B]`, step) token ids
     `[B, L]`; take_step(step, loss, optimizer) is called with the gradients in place and has to move the parameters.
+    features_of(model, images, ids, step) gives the features that the loss compares, extra_loss((image_features,
+    text_features, logit_scale, logit_bias), ids) what is added to it.
     Returns the curves `curve_step`, `curve_loss` (mean since the last point), `curve_logit_scale` (t itself),
     `curve_logit_bias`, `curve_gradient_norm`, the last `logit_scale` and `logit_bias`, and the pairs (of pictures
     and captions) of all steps together: `pairs_computed`, and `pairs_used` by the loss.
     """
-    pairs = emoji("train")
+    pairs = emoji("train") if pairs is None else pairs
     vocab_size = model.text_tower.token_embedding.num_embeddings
     groups = pairs.groups if setting["distinct"] else torch.arange(len(pairs))
     order = BatchOrder(groups, setting["batch_size"], seed)
@@ -129,10 +140,12 @@ def fit(
         images, ids = pictures(rows, draw[:, :16]), captions(rows, draw[:, 16], step)
         noise = setting, vocab_size, step_generator(seed, 5, step)
         images, ids = corrupt(images, ids.to(images.device), *noise)
-        features = *model(images, ids)[:2], model.logit_scale, bias_of(model, setting)
+        features = *features_of(model, images, ids, step), model.logit_scale, bias_of(model, setting)
         labels = pairs.labels[rows].to(images.device)
         loss, used = step_loss(*features, labels, setting, step_generator(seed, 6, step))
         pairs_used += used
+        if extra_loss:
+            loss = loss + extra_loss(features, ids)
         optimizer.zero_grad()
         loss.backward()
         since.append(loss.detach())

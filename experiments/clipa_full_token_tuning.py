@@ -75,8 +75,8 @@ CLAIM = Claim(
     rule=f"The resized towers, and the mean of the three masked ones, gain more in {TUNE} steps with all tokens than "
     f"the tower that had all from the start does in the same steps, by more than {100 * MARGIN:.0f} point, each with "
     "the 95 % interval above zero and the same sign in every seed. Reported beside it: the resized towers measured "
-    f"at the full size before, longer stages (margin {100 * MARGIN:.0f} point), and those against all tokens from the start "
-    f"(margin {100 * LEVEL:.0f} points).",
+    f"at the full size before, longer stages (margin {100 * MARGIN:.0f} point), and those against all tokens from the "
+    f"start (margin {100 * LEVEL:.0f} points).",
     judge=judge,
     why="",
     notebook="13_full_token_fine_tuning",

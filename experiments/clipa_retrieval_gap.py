@@ -1,9 +1,9 @@
 """Does retrieval suffer more than classification when image tokens fall? (CLIPA Table 3; open question e)
 
 CLIPA's towers lag behind OpenCLIP's in retrieval more than in classification; nobody says whether the tokens or the
-data are why. Drawn scenes, patches of 4: 64 tokens, 16 by resizing or at random, or 4 by resizing, 300 steps; then 30 steps with
-all. Classification: colour and shape of a single object, among 64. Retrieval: the sentence of a scene of up to three
-objects among 1,000. Both are compared as shares of what 64 tokens give.
+data are why. Drawn scenes, patches of 4: 64 tokens, 16 by resizing or at random, or 4 by resizing, 300 steps; then 30
+with all. Classification: colour and shape of a single object, among 64. Retrieval: the sentence of a scene of up to
+three objects among 1,000. Both are compared as shares of what 64 tokens give.
 """
 
 from experiments.scenes import TRAINING, train_on_scenes

@@ -51,8 +51,8 @@ CLAIM = Claim(
     settings=SETTINGS,
     run=train_on_fewer_tokens,
     rule=f"For the widest tower 30 % masked and none differ by less than {100 * SAME:.0f} points (95 % interval "
-    f"within), and with 75 % masked the narrowest tower drops more than the widest by over {100 * LAW:.0f} point, with the 95 % "
-    "interval above zero and the same sign in every seed. Reported beside it: all widths and shares.",
+    f"within), and with 75 % masked the narrowest tower drops more than the widest by over {100 * LAW:.0f} point, with "
+    "the 95 % interval above zero and the same sign in every seed. Reported beside it: all widths and shares.",
     judge=judge,
     why="",
     notebook="13_full_token_fine_tuning",

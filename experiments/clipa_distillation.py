@@ -1,0 +1,58 @@
+"""Does a student on few tokens gain by imitating a teacher that had all of them? (open question e)
+
+The paper does not distil; CLIP-KD and TinyCLIP do, at equal tokens. Student: a ViT 32 wide on emoji resized to 16
+tokens, 300 steps, measured at 16 x 16. Teacher: 64 wide, all 64 tokens, 600 steps, the same seed; it sees the same
+augmented picture at full size. Added to the student's loss: nothing; 5 times (1 - cosine) of the two image features;
+or the divergence of the batch's softmax from the teacher's. The teacher's own cost is not counted.
+"""
+
+from experiments.judging import above
+from experiments.tokens import FULL, few, train_on_fewer_tokens
+from minclip.claims import Claim
+from minclip.verdicts import Check
+
+MARGIN = 0.02
+TEACHER = [few(FULL, steps=600)]
+STUDENT = {"image_width": 32, "stages": [few(16)]}
+SETTINGS = {
+    "none": STUDENT,
+    "features": {**STUDENT, "teacher": TEACHER, "imitate": "features", "imitation": 5.0},
+    "similarity": {**STUDENT, "teacher": TEACHER, "imitate": "similarity", "imitation": 1.0},
+    "the teacher": {"image_width": 64, "stages": TEACHER},
+}
+
+
+def judge(measurements: list[dict]) -> list[Check]:
+    """Is the better known way, matching features, above none? Beside it: similarity, the unseen artist, the teacher."""
+
+    def check(a: str, b: str, key: str = "in_distribution", decisive: bool = False) -> Check:
+        sentence = f"{a} over {b}" + (", unseen artist" if key == "fxemoji" else "")
+        return above(measurements, sentence, {a: 1, b: -1}, MARGIN, key=key, decisive=decisive)
+
+    return [
+        check("features", "none", decisive=True),
+        check("similarity", "none"),
+        check("features", "none", "fxemoji"),
+        check("similarity", "none", "fxemoji"),
+        check("the teacher", "none"),
+    ]
+
+
+CLAIM = Claim(
+    id="clipa-distillation",
+    paper="CLIPA (2305.07017)",
+    figure="not in the paper; CLIP-KD, TinyCLIP",
+    statement="A student on few tokens gains by matching the image features of a teacher that had all of them.",
+    paper_numbers="CLIP-KD, ViT-T/16 at equal tokens, ImageNet: 30.6 alone, 34.2 with the teacher's features matched",
+    data="emoji, the student at 16 x 16, the teacher at 32 x 32; zero-shot top-1 of new drawings among 1,914 names",
+    settings=SETTINGS,
+    run=train_on_fewer_tokens,
+    rule=f"Matching features is above no imitation by more than {100 * MARGIN:.0f} points, with the 95 % interval "
+    "above zero and the same sign in every seed. Reported beside it, with the same margin: matching the batch's softmax, "
+    "an unseen artist, and the teacher itself above the student alone.",
+    judge=judge,
+    why="",
+    notebook="13_full_token_fine_tuning",
+    minutes=1.0,
+    columns=("in_distribution", "fxemoji", "retrieval", "seconds_trained"),
+)

@@ -48,8 +48,8 @@ CLAIM = Claim(
     settings=SETTINGS,
     run=train_on_fewer_tokens,
     rule=f"Matching features is above no imitation by more than {100 * MARGIN:.0f} points, with the 95 % interval "
-    "above zero and the same sign in every seed. Reported beside it, with the same margin: matching the batch's softmax, "
-    "an unseen artist, and the teacher itself above the student alone.",
+    "above zero and the same sign in every seed. Reported beside it, with the same margin: matching the batch's "
+    "softmax, an unseen artist, and the teacher itself above the student alone.",
     judge=judge,
     why="",
     notebook="13_full_token_fine_tuning",

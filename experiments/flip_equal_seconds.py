@@ -62,8 +62,8 @@ CLAIM = Claim(
     settings=SETTINGS,
     run=train_on_fewer_tokens,
     rule=f"The runs with 50 % and with 75 % masked, at equal seconds, are each above the run without masks by more "
-    f"than {100 * MARGIN:.0f} point, with the 95 % interval above zero and the same sign in every seed. Reported beside "
-    f"it: a last stage without masks, and whether the seconds were equal within {100 * SECONDS:.0f} %.",
+    f"than {100 * MARGIN:.0f} point, with the 95 % interval above zero and the same sign in every seed. Reported "
+    f"beside it: a last stage without masks, and whether the seconds were equal within {100 * SECONDS:.0f} %.",
     judge=judge,
     why="",
     notebook="13_full_token_fine_tuning",

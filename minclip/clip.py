@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from minclip.checkpoint import write_atomically, write_json
 from minclip.resnet import ResNet
-from minclip.towers import TextTransformer, VisionTransformer
+from minclip.towers import TextTransformer, VisionTransformer, fit_positions, fit_text_positions
 
 IMAGE_TOWERS = {"resnet": (32, (1, 1, 1)), "vit": (128, (4,))}  # default width and layers
 LOSSES = ("softmax", "sigmoid")
+FREE = ("image_size", "context_length", "loss", "dropout")  # what may change from a checkpoint to the next run
 MAX_LOGIT_SCALE = math.log(100)  # CLIP section 2.5: more than 100 made training unstable
 
 
@@ -170,3 +171,32 @@ def build_clip(config: CLIPConfig) -> CLIP:
     model = CLIP(image_tower, text_tower, c.embed_dim, c.loss)
     model.config = c
     return model
+
+
+def start_from(model: CLIP, start: CLIP) -> str:
+    """Give `model`, in place, the weights of the trained model `start`; returns in words what was taken and changed.
+
+    Both are from `build_clip`. At another image_size, learned positions are interpolated (bicubic; so a tower
+    trains on small pictures first, CLIPA section 3), at another context_length the text tower's (linear). With
+    another loss, the scalars stay those of `model`: they mean something else. Raises ValueError for any other
+    difference of shape, naming both values.
+    """
+    here, there = asdict(model.config), asdict(start.config)
+    changed = [key for key in here if here[key] != there[key]]
+    wrong = [key for key in changed if key not in FREE]
+    if wrong:
+        flag = lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else value  # noqa: E731
+        said = "; ".join(f"{key} is {flag(there[key])} there and {flag(here[key])} in this run" for key in wrong)
+        flags = " ".join(f"--{key} {flag(there[key])}" for key in wrong)
+        raise ValueError(f"the checkpoint has other towers: {said}; use {flags}, or another checkpoint")
+    weights, fresh = start.state_dict(), model.state_dict()
+    for name, value in fresh.items():
+        if name.startswith("logit_") and "loss" in changed:
+            weights[name] = value
+        elif name == "text_tower.position_embedding":
+            weights[name] = fit_text_positions(weights[name], len(value))  # [L, W]
+        elif name.endswith(".position_embedding"):
+            weights[name] = fit_positions(weights[name], math.isqrt(len(value)) ** 2)  # [extra + n^2, W]
+    model.load_state_dict({name: weights[name] for name in fresh})
+    notes = ["weights and tokenizer", *(f"{key} {there[key]} -> {here[key]}" for key in changed)]
+    return ", ".join(notes) + ("; the new loss's scalars are fresh" if "loss" in changed else "")

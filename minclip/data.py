@@ -30,6 +30,7 @@ class Pairs:
     class_names: list[str]
     groups: Tensor
     metadata: dict[str, list] = field(default_factory=dict)
+    smaller: dict[int, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self.labels, self.groups = torch.as_tensor(self.labels), torch.as_tensor(self.groups)
@@ -39,6 +40,18 @@ class Pairs:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def images_for(self, size: int) -> Tensor:
+        """The images as `augment` should get them for pictures of side `size`: uint8 `[N, 3, h, w]`.
+
+        It reads four pixels for each that it makes, so pictures of more than three times the size are made twice
+        the size first, anti-aliased; that is done once and kept. Others stay as they are.
+        """
+        if max(self.images.shape[2:]) <= 3 * size:
+            return self.images
+        if size not in self.smaller:
+            self.smaller[size] = shrink(self.images, 2 * size)
+        return self.smaller[size]
 
     def select(self, keep: Tensor) -> "Pairs":
         """The pairs at the given indices (long) or where a mask (bool `[N]`) is true."""
@@ -167,3 +180,14 @@ def plain(images: Tensor, size: int) -> Tensor:
     """Pictures for evaluation: uint8 `[B, 3, H, W]` -> float `[B, 3, size, size]` in [-1, 1], anti-aliased."""
     x = images.float() / 127.5 - 1
     return x if x.shape[-1] == size else F.interpolate(x, [size, size], mode="bilinear", antialias=True)
+
+
+def shrink(images: Tensor, size: int) -> Tensor:
+    """Pictures of at most `size` x `size` pixels, anti-aliased: uint8 `[N, 3, H, W]` -> uint8 `[N, 3, h, w]`."""
+    shape = [min(side, size) for side in images.shape[2:]]
+    return torch.cat(
+        [
+            F.interpolate(part.float(), shape, mode="bilinear", antialias=True).round().clamp(0, 255).to(torch.uint8)
+            for part in images.split(1024)  # in parts, for as float a data set may not fit into memory
+        ]
+    )

@@ -16,8 +16,9 @@ def cached_step(
 ) -> Tensor:
     """Forward and backward over a batch of B pairs with the activations of `micro_batch_size` pairs in memory.
 
-    model(images, ids) returns (image_features, text_features, logit_scale[, logit_bias]), and so does
-    DistributedDataParallel around it; batch: (images `[B, ...]`, ids `[B, L]`), those of this process;
+    model(*batch) returns (image_features, text_features, logit_scale[, logit_bias]), and so does
+    DistributedDataParallel around it; batch: (images `[B, ...]`, ids `[B, L]`[, kept patches `[B, K]`]), those of
+    this process;
     loss_fn(image_features, text_features, *scalars) -> scalar. Returns the detached loss and adds to the
     parameters' `.grad` what autograd would, had it kept the graphs of all the micro-batches: random state is
     replayed, so dropout may be on, and afterwards it stands as after one forward. The price is that forward,

@@ -94,12 +94,12 @@ def mask_text(
         first = 1 + (draw[:, :1].to(ids.device) * ((counts - most).clamp(min=0) + 1)).long()  # [B, 1]
         order = ((place < first) | (place >= first + most)).float()
     else:
-        order = priority.float() if strategy == "syntax" else torch.zeros(ids.shape, device=ids.device)
+        order = priority.to(ids.device).float() if strategy == "syntax" else torch.zeros(ids.shape, device=ids.device)
     order = order.masked_fill(~content, torch.inf)  # [B, L]: what is not content comes last
-    kept = order.argsort(1, stable=True)[:, :most].sort(1).values  # [B, most], in the caption's order
+    kept = order.argsort(dim=1, stable=True)[:, :most].sort(1).values  # [B, most], in the caption's order
     # Where a caption has fewer tokens than the budget, places of start, end and padding were taken, too: they go.
     words = ids.gather(1, kept).masked_fill(~content.gather(1, kept), PAD_ID)
-    words = words.gather(1, (words == PAD_ID).int().argsort(1, stable=True))  # padding to the end
+    words = words.gather(1, (words == PAD_ID).int().argsort(dim=1, stable=True))  # padding to the end
     masked = torch.full((len(ids), budget), PAD_ID, device=ids.device)
     masked[:, 0], masked[:, 1:-1] = START_ID, words
     return masked.scatter(1, 1 + counts.clamp(max=most), END_ID)

@@ -18,8 +18,12 @@ from minclip.tokenizer import Tokenizer
 FREE = ("resume", "overwrite", "output_dir", "log_every", "checkpoint_every", "tracker", "progress")
 
 
-def check_output_dir(output: Path | None, config: dict, resume: bool, overwrite: bool) -> None:
-    """Raise FileExistsError or ValueError unless a run with `config` may be written to `output`."""
+def check_output_dir(output: Path | None, config: dict, defaults: dict) -> None:
+    """Raise FileExistsError or ValueError unless a run with `config` may be written to `output`.
+
+    defaults: what a setting is in a run that was begun before the setting existed.
+    """
+    resume, overwrite = config["resume"], config["overwrite"]
     if resume and overwrite:
         raise ValueError("--resume goes on with a run and --overwrite replaces it; choose one")
     if output is None or not output.exists() or not any(output.iterdir()):
@@ -34,7 +38,7 @@ def check_output_dir(output: Path | None, config: dict, resume: bool, overwrite:
         raise FileExistsError(f"{output} already holds {kind} run; use --resume, --overwrite or another --output_dir")
     if finished:
         raise FileExistsError(f"the run in {output} is finished; there is nothing to resume")
-    known = json.loads((output / "config.json").read_text())["train"]
+    known = {**flat(defaults), **json.loads((output / "config.json").read_text())["train"]}
     changed = [f"{key}: {known.get(key)} -> {value}" for key, value in flat(config).items() if known.get(key) != value]
     if changed:
         raise ValueError(f"{output} holds a run with other settings ({'; '.join(changed)}); resume with the same ones")

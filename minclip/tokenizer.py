@@ -2,6 +2,8 @@
 
 import json
 import os
+from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -52,15 +54,54 @@ class Tokenizer:
 
     def __call__(self, texts: list[str], context_length: int) -> Tensor:
         """Texts -> long `[B, context_length]`: start, the text's tokens (cut if too many), end, padding."""
+        return self.encode(texts, context_length)[0]
+
+    def encode(
+        self, texts: list[str], context_length: int, priority: Callable[[list[str]], list[int]] | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Ids as above, and the rank of the word that each token is of, `[B, context_length]`.
+
+        priority: words -> their ranks, such as `minclip.syntax.word_priority`; asked once, for each word once. The
+        tokens of one word share its rank; where there is no word, it is 0. Without priority there are no ranks (None).
+        What is a word is what the byte-level splitting says: letters, digits and punctuation part ("t-shirt" is three).
+        """
         if context_length < 3:
             raise ValueError(f"context_length {context_length} is too short; start, one token and end need 3")
         if isinstance(texts, str):
             raise TypeError("expected a list of strings, got one string; write [text]")
-        ids = torch.full((len(texts), context_length), PAD_ID)  # [B, L]
-        for row, encoded in enumerate(self.bpe.encode_batch(list(texts))):
-            tokens = [START_ID, *encoded.ids[: context_length - 2], END_ID]
-            ids[row, : len(tokens)] = torch.tensor(tokens)
-        return ids
+        encodings = self.bpe.encode_batch(list(texts))
+        rows = [encoded.ids for encoded in encodings]
+        lengths = torch.tensor([len(row) for row in rows], dtype=torch.long)  # [B]
+        flat = torch.tensor(list(chain.from_iterable(rows)), dtype=torch.long)  # [all tokens]
+        place = torch.arange(len(flat)) - (lengths.cumsum(0) - lengths).repeat_interleave(lengths)  # in its text
+        fits = place < context_length - 2
+        lengths.clamp_(max=context_length - 2)
+        places = torch.arange(context_length)
+        content = (places > 0) & (places <= lengths[:, None])  # [B, L]
+        ids = torch.full((len(rows), context_length), PAD_ID)
+        ids[content] = flat[fits]
+        ids.scatter_(1, lengths[:, None] + 1, END_ID)[:, 0] = START_ID
+        if priority is None:
+            return ids, None
+        word = torch.tensor(list(chain.from_iterable(encoded.word_ids for encoded in encodings)), dtype=torch.long)
+        ranks = self.word_ranks(flat, (place == 0) | (word != word.roll(1)), priority)[fits]
+        return ids, torch.zeros(ids.shape, dtype=ranks.dtype).masked_scatter_(content, ranks)
+
+    def word_ranks(self, ids: Tensor, starts: Tensor, priority: Callable[[list[str]], list[int]]) -> Tensor:
+        """The rank of each token's word; ids: long `[N]`, running text; starts: bool `[N]`, where a word begins."""
+        first = starts.nonzero().flatten()  # [words]
+        sizes = torch.cat([first, torch.tensor([len(ids)])]).diff()
+        keys, running = ids[first].tolist(), ids.tolist()  # a word of one token is known by its id,
+        longer = sizes > 1  # a longer one by all of them
+        places = longer.nonzero().flatten().tolist()
+        for i, start, size in zip(places, first[longer].tolist(), sizes[longer].tolist()):
+            keys[i] = tuple(running[start : start + size])
+        known = {key: n for n, key in enumerate(dict.fromkeys(keys))}
+        words = [self.bpe.decode(key if isinstance(key, tuple) else [key]).strip() for key in known]
+        ranks = torch.tensor(priority(words))  # [different words]
+        if ranks.shape != (len(words),):
+            raise ValueError(f"priority gave {list(ranks.shape)} ranks for {len(words)} words; it must give one a word")
+        return ranks[torch.tensor([known[key] for key in keys], dtype=torch.long)].repeat_interleave(sizes)
 
     def decode(self, ids: Tensor | list[int]) -> str:
         """Ids -> text, special tokens left out."""
@@ -91,12 +132,22 @@ class Tokenizer:
 
 
 class CaptionTokens:
-    """All captions of all pairs, tokenised once; `pick` chooses one a pair."""
+    """All captions of all pairs, tokenised once; `pick` chooses one a pair.
 
-    def __init__(self, captions: list[list[str]], tokenizer: Tokenizer, context_length: int) -> None:
+    priority: words -> their ranks (`minclip.syntax.word_priority`), for `pick_with_priority`.
+    """
+
+    def __init__(
+        self,
+        captions: list[list[str]],
+        tokenizer: Tokenizer,
+        context_length: int,
+        priority: Callable[[list[str]], list[int]] | None = None,
+    ) -> None:
         counts = torch.tensor([len(texts) for texts in captions])
         self.counts, self.starts = counts, counts.cumsum(0) - counts  # [N]
-        self.ids = tokenizer([text for texts in captions for text in texts], context_length)  # [all captions, L]
+        texts = [text for texts in captions for text in texts]
+        self.ids, self.priority = tokenizer.encode(texts, context_length, priority)  # each [all captions, L]
 
     def pick(self, rows: Tensor, draw: Tensor, first: float) -> Tensor:
         """One caption of each of `rows`, by uniform numbers `draw` `[B]`: ids `[B, length of the longest]`.
@@ -105,8 +156,21 @@ class CaptionTokens:
 
         The padding that all share is cut off: with `eos` and `mean` pooling it changes nothing but the time.
         """
+        ids = self.ids[self.choose(rows, draw, first)]  # [B, L]
+        return ids[:, : (ids != PAD_ID).sum(1).max()]
+
+    def pick_with_priority(self, rows: Tensor, draw: Tensor, first: float) -> tuple[Tensor, Tensor]:
+        """What `pick` gives, and the rank of each token's word, of the same shape (for `mask_text`).
+
+        Raises ValueError when no priority was passed to the constructor.
+        """
+        if self.priority is None:
+            raise ValueError("these captions have no priority; make CaptionTokens(..., priority=word_priority)")
+        ids = self.pick(rows, draw, first)
+        return ids, self.priority[self.choose(rows, draw, first), : ids.shape[1]]
+
+    def choose(self, rows: Tensor, draw: Tensor, first: float) -> Tensor:
+        """Which captions `pick` takes: long `[B]`, their places in the list of all captions."""
         others = self.counts[rows] - 1  # [B]
         which = 1 + ((draw - first) / max(1 - first, 1e-9) * others).long()
-        which = torch.where((draw < first) | (others == 0), 0, which)
-        ids = self.ids[self.starts[rows] + which]  # [B, L]
-        return ids[:, : (ids != PAD_ID).sum(1).max()]
+        return self.starts[rows] + torch.where((draw < first) | (others == 0), 0, which)

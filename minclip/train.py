@@ -1,4 +1,4 @@
-"""Train a CLIP or a SigLIP.
+r"""Train a CLIP or a SigLIP.
 
     accelerate launch minclip/train.py --output_dir runs/first          # one or several GPUs, or the CPU
     python -m minclip.train --loss sigmoid --output_dir runs/sigmoid    # one process
@@ -6,56 +6,49 @@
 
 The defaults are the demo: the embedded emoji, a small ResNet, two minutes and a half on two CPU cores.
 `--help` lists everything; `--resume` goes on with a run that was stopped, bit for bit on a CPU.
+
+Fewer tokens first, then all of them, from the checkpoint and at a lower rate (CLIPA sections 3 and 4):
+
+    python -m minclip.train --image_tower vit --image_size 16 --text_tokens 8 --output_dir runs/few
+    python -m minclip.train --image_tower vit --image_size 32 --early_image_size 0 --init_from runs/few \
+        --max_steps 100 --lr 2e-4 --muon_lr 2e-3 --output_dir runs/tuned
 """
 
 import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from minclip import runs
+from minclip.batches import BatchConfig, check_batches, make_batch, tokenise
 from minclip.checkpoint import load_state, save_state
 from minclip.chunked_loss import chunked_sigmoid_loss, chunked_softmax_loss
-from minclip.clip import CLIP, LOSSES, CLIPConfig, build_clip
-from minclip.data import Augmentation, BatchOrder, Pairs, augment, load_pairs, step_generator
+from minclip.clip import CLIP, LOSSES, CLIPConfig, build_clip, start_from
+from minclip.data import BatchOrder, Pairs, load_pairs, step_generator
 from minclip.grad_cache import cached_step
 from minclip.optimizer import make_optimizer, set_learning_rate
 from minclip.precision import PRECISIONS, resolve_precision
 from minclip.report import evaluate, table, write_report
 from minclip.sigmoid_loss import sigmoid_loss, uninformed_sigmoid_loss
 from minclip.softmax_loss import softmax_loss, uninformed_softmax_loss
-from minclip.tokenizer import CaptionTokens, Tokenizer
+from minclip.tokenizer import Tokenizer
 
 
 @dataclass
-class TrainConfig:
+class TrainConfig(BatchConfig):
     """One run. `model` holds the shape of the two towers; its fields are flags like the others."""
 
-    model: CLIPConfig = field(default_factory=CLIPConfig)
-    augmentation: Augmentation = field(default_factory=Augmentation)
-    data: str = "emoji"
-    """emoji (embedded), shapes (made on the spot), or a folder of parquet in the hub's layout"""
-    split: str = "train"
-    """the split to train on"""
     output_dir: str = "runs/latest"
     """where the run is kept; empty keeps nothing"""
-    batch_size: int = 256
-    """pairs a step, over all processes"""
+    init_from: str = ""
+    """folder of a finished run to start from: its weights and its tokenizer; empty for fresh ones"""
     micro_batch_size: int = 0
     """pairs that go through the towers at once, in each process (loss and gradient stay the batch's); 0 for all"""
-    first_caption: float = 0.8
-    """how often a pair is shown with its first caption; its others share the rest"""
-    max_steps: int = 850
-    """steps in all"""
-    early_image_size: int = 24
-    """side of the pictures in the early steps, which so cost less (CLIPA); ignored unless under image_size"""
-    early_fraction: float = 0.85
-    """the share of the steps that are early"""
     lr: float = 2e-3
     """highest learning rate, reached after the warm-up"""
     warmup_steps: int = 50
@@ -70,8 +63,6 @@ class TrainConfig:
     """learning rate of logit_scale and logit_bias, as a multiple of lr: Adam moves a scalar by about lr a step"""
     precision: str = "auto"
     """fp32, bf16 (autocast), fp64, or auto: whichever of fp32 and bf16 is faster here, by a short measurement"""
-    seed: int = 0
-    """fixes weights, batches and augmentation"""
     resume: bool = False
     """go on with the run in output_dir"""
     overwrite: bool = False
@@ -113,7 +104,7 @@ def train(
 
     check_config(config)
     output = Path(config.output_dir) if config.output_dir else None
-    runs.check_output_dir(output, asdict(config), config.resume, config.overwrite)
+    runs.check_output_dir(output, asdict(config), asdict(TrainConfig()))
     data = config.data if pairs is None else None
     pairs = load_pairs(config.data, config.split) if pairs is None else pairs
     order = BatchOrder(pairs.groups, config.batch_size, config.seed)
@@ -133,12 +124,20 @@ def train(
     local = slice(rank * config.batch_size // n, (rank + 1) * config.batch_size // n)  # this process's part of a batch
 
     state = load_state(output / "state") if output and config.resume else None
-    tokenizer = Tokenizer.load(output / "tokenizer.json") if state else train_tokenizer(pairs, config.model)
-    tokens = CaptionTokens(pairs.captions, tokenizer, config.model.context_length)
+    start = None
+    if state:
+        tokenizer = Tokenizer.load(output / "tokenizer.json")
+    elif config.init_from:
+        start, tokenizer = load_start(config.init_from, config.model)
+    else:
+        tokenizer = train_tokenizer(pairs, config.model)
+    tokens = tokenise(pairs, tokenizer, config)
     torch.manual_seed(config.seed)
     model = build_clip(replace(config.model, vocab_size=tokenizer.vocab_size))
     dtype = torch.float64 if precision == "fp64" else torch.float32
     model.to(device=device, dtype=dtype, memory_format=torch.channels_last)
+    taken = start_from(model, start) if start else ""
+    del start
     how = (config.lr, config.weight_decay, config.beta2, config.scalar_lr_factor, config.muon_lr)
     optimizer = make_optimizer(model, *how)
     first, seconds, history = 0, 0.0, []
@@ -161,15 +160,18 @@ def train(
     n_parameters = sum(p.numel() for p in model.parameters())
     accelerator.print(f"{n_parameters:,} parameters, {len(pairs):,} pairs, {precision} on {n} x {device.type}")
     accelerator.print(f"loss of an uninformed model: {uninformed:.3f} (a loss that stays there learns nothing)")
+    if taken:
+        accelerator.print(f"from {config.init_from}: {taken}")
     quiet = not (config.progress and accelerator.is_main_process)
     bar = tqdm(total=config.max_steps, initial=first, disable=quiet, smoothing=0.05, unit="step")
     pending: list[Tensor] = []  # losses not looked at yet: looking makes a GPU wait
     began = time.perf_counter() - seconds
     for step in range(first, config.max_steps):
         lr = set_learning_rate(optimizer, config.lr, step, config.warmup_steps, config.max_steps)
-        images, ids = make_batch(pairs, tokens, order, config, step, local, device)
+        images, *others = make_batch(pairs, tokens, order, config, step, local, device)
         torch.manual_seed(draw_seed(config.seed, step, rank))  # dropout's randomness, too, depends on the step alone
-        loss = cached_step(wrapped, (images.to(dtype), ids), loss_fn, config.micro_batch_size or len(ids))
+        batch = (images.to(dtype), *others)
+        loss = cached_step(wrapped, batch, loss_fn, config.micro_batch_size or len(images))
         optimizer.step()
         optimizer.zero_grad()
         model.clamp_logit_scale()
@@ -224,12 +226,13 @@ def check_config(config: TrainConfig) -> None:
         raise ValueError(
             f"micro_batch_size is {config.micro_batch_size}; it must be at least 1, or 0 for the whole batch"
         )
-    for name in ("batch_size", "max_steps", "log_every", "checkpoint_every"):
+    for name in ("log_every", "checkpoint_every"):
         if getattr(config, name) < 1:
             raise ValueError(f"{name} is {getattr(config, name)}; it must be at least 1")
-    early, patch = config.early_image_size, config.model.patch_size
-    if config.model.image_tower == "vit" and 0 < early < config.model.image_size and early % patch:
-        raise ValueError(f"early_image_size {early} is not a multiple of patch_size {patch}; choose one that is, or 0")
+    folders = {Path(folder).resolve() for folder in (config.init_from, config.output_dir)}
+    if config.init_from and config.output_dir and len(folders) == 1:
+        raise ValueError(f"init_from and output_dir are both {config.output_dir}; choose another --output_dir")
+    check_batches(config)
     if config.precision not in PRECISIONS:
         raise ValueError(f"unknown precision {config.precision!r}; choose from {', '.join(PRECISIONS)}")
 
@@ -241,34 +244,28 @@ def choose_loss(kind: str, batch_size: int, num_processes: int) -> Callable[...,
     return softmax_loss if kind == "softmax" else sigmoid_loss
 
 
-def make_batch(
-    pairs: Pairs,
-    tokens: CaptionTokens,
-    order: BatchOrder,
-    config: TrainConfig,
-    step: int,
-    local: slice,
-    device: torch.device,
-) -> tuple[Tensor, Tensor]:
-    """This process's part of step `step`: augmented pictures `[B / n, 3, S, S]` and ids `[B / n, L]`.
-
-    Early steps see smaller pictures, so fewer tokens (CLIPA section 3): most of what is to be learned can
-    be learned from them, and the last steps, at full size, repair the rest.
-    """
-    draw = torch.rand(config.batch_size, 17, generator=step_generator(config.seed, 3, step), dtype=torch.float64)
-    rows, draw = order.indices(step)[local], draw[local]
-    size, early = config.model.image_size, config.early_image_size
-    if 0 < early < size and step < config.early_fraction * config.max_steps:
-        size = early
-    images = augment(pairs.images[rows].to(device), size, draw[:, :16], config.augmentation)
-    return images.contiguous(memory_format=torch.channels_last), tokens.pick(
-        rows, draw[:, 16], config.first_caption
-    ).to(device)
-
-
 def train_tokenizer(pairs: Pairs, model: CLIPConfig) -> Tokenizer:
     """A tokenizer for the training captions; the same on every process."""
     return Tokenizer.train(sorted({text for texts in pairs.captions for text in texts}), model.vocab_size)
+
+
+def load_start(folder: str, shape: CLIPConfig) -> tuple[CLIP, Tokenizer]:
+    """The model and the tokenizer of a finished run, for a run of the given shape to start from.
+
+    Raises FileNotFoundError or ValueError naming what is missing or does not fit.
+    """
+    model, file = CLIP.from_pretrained(folder), Path(folder) / "tokenizer.json"
+    if not file.exists():
+        raise FileNotFoundError(f"{folder} does not hold tokenizer.json; is it a finished run?")
+    tokenizer = Tokenizer.load(file)
+    known = model.config.vocab_size
+    if tokenizer.vocab_size != known:
+        raise ValueError(f"{file} has {tokenizer.vocab_size} entries, its model {known}; copy both from one run")
+    if known > shape.vocab_size:
+        raise ValueError(
+            f"init_from {folder} has vocab_size {known}, this run {shape.vocab_size}; use --vocab_size {known}"
+        )
+    return model, tokenizer
 
 
 def draw_seed(*key: int) -> int:

@@ -7,12 +7,16 @@ import pytest
 import torch
 from conftest import assert_close
 
+from minclip.chunked_loss import chunked_sigmoid_loss, chunked_softmax_loss
 from minclip.clip import CLIP, CLIPConfig, build_clip
+from minclip.grad_cache import cached_step
+from minclip.masking import mask_image
 from minclip.sigmoid_loss import sigmoid_loss, uninformed_sigmoid_loss
 from minclip.softmax_loss import softmax_loss, uninformed_softmax_loss
 from minclip.tokenizer import END_ID, PAD_ID, START_ID
 
 LOSSES = {"softmax": softmax_loss, "sigmoid": sigmoid_loss}
+CHUNKED = {"softmax": chunked_softmax_loss, "sigmoid": chunked_sigmoid_loss}
 TOWERS = {
     "vit": {"image_tower": "vit", "image_width": 32, "image_layers": (2,)},
     "resnet": {"image_tower": "resnet", "image_width": 16, "image_layers": (1, 1), "norm": "group"},
@@ -183,3 +187,64 @@ def test_weights_that_do_not_fit_are_named(tmp_path):
     (tmp_path / "model.safetensors").write_bytes((tmp_path / "other/model.safetensors").read_bytes())
     with pytest.raises(ValueError, match="model.safetensors does not fit"):
         CLIP.from_pretrained(tmp_path)
+
+
+# --- fewer patches
+
+
+def masked_batch(n=11, keep=0.25):
+    """A batch in float64 with the patches that stay, long `[n, 4]` of 16."""
+    images, ids = batch(n)
+    return images.double(), ids, mask_image(torch.rand(n, 16, generator=torch.Generator().manual_seed(2)), 4, keep)
+
+
+def test_the_mask_reaches_the_image_tower_and_nothing_else():
+    model, (images, ids, kept) = tiny().double(), masked_batch()
+    image_features, text_features, scale = model(images, ids, kept)
+    projected = model.image_tower(images, kept) @ model.image_projection.weight.T
+    assert_close(image_features, projected / projected.norm(dim=1, keepdim=True))
+    assert_close(image_features, model.encode_image(images, kept))
+    assert (image_features - model.encode_image(images)).abs().max() > 1e-4
+    assert torch.equal(text_features, model.encode_text(ids)) and scale is model.logit_scale
+
+
+def test_keep_1_is_bit_for_bit_the_plain_model():
+    model, (images, ids, kept) = tiny().double(), masked_batch(keep=1.0)
+    assert kept is None
+    for ours, theirs in zip(model(images, ids, kept), model(images, ids), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_masking_on_the_resnet_is_named():
+    model, (images, ids, kept) = tiny("resnet").double(), masked_batch()
+    with pytest.raises(ValueError, match="only a ViT can leave out patches; use --image_tower vit, or --image_keep 1"):
+        model(images, ids, kept)
+    assert model(images, ids, None)[0].shape == (11, 32)
+
+
+@pytest.mark.parametrize("positions", ["learned", "sincos"])
+def test_the_configuration_chooses_the_positions(positions):
+    tower = tiny(image_positions=positions).image_tower
+    assert (tower.position_embedding is None) == (positions == "sincos")
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("micro", [1, 4, 11])
+def test_cached_micro_batches_with_masks_are_autograd_with_all_graphs_kept(loss, micro):
+    """Each micro-batch goes with its own rows of the mask, in both forwards; dropout is on."""
+    three = masked_batch()
+    results = []
+    for step in ("kept", "cached", "chunked"):
+        model = tiny(loss=loss, dropout=0.2, image_pool="cls").double().train()
+        torch.manual_seed(7)
+        if step == "kept":
+            images, texts, *scalars = zip(*(model(*part) for part in zip(*(x.split(micro) for x in three))))
+            value = LOSSES[loss](torch.cat(images), torch.cat(texts), *(scalar[0] for scalar in scalars))
+            value.backward()
+        else:
+            loss_fn = LOSSES[loss] if step == "cached" else CHUNKED[loss]
+            value = cached_step(model, three, loss_fn, micro)
+        results.append([value.detach(), *(parameter.grad for parameter in model.parameters())])
+    for expected, cached, chunked in zip(*results, strict=True):
+        assert_close(cached, expected)
+        assert_close(chunked, expected)

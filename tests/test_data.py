@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from minclip.data import Augmentation, BatchOrder, Pairs, augment, load_pairs, plain, step_generator
+from minclip.data import Augmentation, BatchOrder, Pairs, augment, load_pairs, plain, shrink, step_generator
 from minclip.sources import EMOJI_SPLITS
 
 STILL = Augmentation(zoom=0, shift=0, rotate=0, color=0, gray=0, hue=0, erase=0)
@@ -125,6 +125,29 @@ def test_white_lies_outside_the_picture():
     draw[0, 3] = 1.0  # shift to the side by its full strength
     moved = augment(black, 16, draw, Augmentation(**{**vars(STILL), "shift": 0.5}))
     assert moved[..., 0, 0].eq(-1).all() and moved[..., 0, -1].eq(1).all()
+
+
+def test_much_larger_pictures_are_made_smaller_first_and_once(tiny_pairs):
+    stripes = torch.zeros(3, 3, 64, 64, dtype=torch.uint8)
+    stripes[..., ::4] = 255  # in 64 -> 16 pixels, a bilinear sample falls between two black columns each time
+    pairs = Pairs(stripes, [["a"]] * 3, [0] * 3, [], [0] * 3)
+    assert pairs.images_for(32) is pairs.images and pairs.images_for(24) is pairs.images  # at most three times
+    smaller = pairs.images_for(16)
+    assert smaller.shape == (3, 3, 32, 32) and smaller.dtype == torch.uint8
+    assert pairs.images_for(16) is smaller
+    assert pairs.select(torch.tensor([1])).images_for(16).shape == (1, 3, 32, 32)
+    draw = torch.rand(3, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    gray = augment(smaller, 16, draw, STILL)[..., 2:-2]
+    assert (gray - -0.5).abs().max() < 0.02  # a quarter of the columns is white
+    assert augment(stripes, 16, draw, STILL)[..., 2:-2].max() == -1  # all that was white is lost
+
+
+def test_smaller_pictures_are_the_anti_aliased_ones():
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (1030, 3, 28, 36), generator=generator, dtype=torch.uint8)  # more than one part
+    smaller = shrink(images, 8)
+    assert (plain(images, 8) - (smaller / 127.5 - 1)).abs().max() <= 0.5 / 127.5 + 1e-6  # rounded to whole numbers
+    assert shrink(images, 30).shape == (1030, 3, 28, 30)
 
 
 def test_plain_is_anti_aliased():

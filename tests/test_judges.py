@@ -1,17 +1,22 @@
 """What judges compute, from expressions written by hand after their rules; and that what is committed has a claim."""
 
 import json
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import mean
 
+import numpy as np
 import pytest
 import torch
 
+from experiments import clipa_compute_frontier as frontier
+from experiments import clipav2_cost, clipav2_progressive_resolution, clipav2_scaling
+from experiments.tokens import flops_of, train_on_fewer_tokens
 from minclip.claims import ROOT, load_claims
-from minclip.sweep import RUN_FOLDERS, run_path
-from minclip.verdicts import effect_of
+from minclip.sweep import RUN_FOLDERS, complete, run_path
+from minclip.verdicts import effect_of, overall
 
 CLAIMS = load_claims()
 LANGUAGES = ("en", "de", "es", "fr", "hi", "ja", "ko", "ru", "th", "zh")
@@ -21,14 +26,24 @@ KEYS = (
     *(f"{kind}_{split}" for kind in ("pairs", "raw", "best") for split in ("in_distribution", "fxemoji", "openmoji")),
     *(f"retrieval_{language}" for language in LANGUAGES),
 )  # fmt: skip
+TOKEN_KEYS = (
+    "in_distribution", "fxemoji", "retrieval", "before_in_distribution", "unadapted_in_distribution",
+    "seconds_trained", "noun", "adjective", "both", "dollars", "headline", "like_for_like",
+)  # fmt: skip
+SIZES = {"dollars": 2e5, "headline": 600, "like_for_like": 600}  # what `drawn` takes them times
+
+
+def keys_of(claim) -> tuple[str, ...]:
+    """What a claim's measurements hold, or a judge may ask of them."""
+    return TOKEN_KEYS if claim.id.startswith(("clip", "flip")) else KEYS
 
 
 @dataclass(frozen=True)
 class Expected:
     """One check: its number in one seed, from v(setting, key="in_distribution"), and from where on it holds.
 
-    margin: as the claim's rule or the sentence names it; None when neither does. kind: the number is to be "more" than
-    the margin, "under" it, or "equal" (nearer to zero than that).
+    v.average(setting, key): the mean over seeds. margin: as the claim's rule or the sentence names it; None when
+    neither does. kind: the number is to be "more" than the margin, "under" it, or "equal" (nearer to zero than that).
     """
 
     number: Callable
@@ -236,24 +251,231 @@ MANY_LANGUAGES = [
     Expected(over(MIDDLE, "en alone, a tenth of the steps", "retrieval_en")),
 ]
 
+# the claims of CLIPA, CLIPA-v2 and FLIP
+
+WIDE = (32, 64, 128)
+MASKS = ("random", "grid", "block")
+FOUR = ("resize", *MASKS)
+
+
+def drop16(width: int, strategies: tuple[str, ...] = FOUR) -> Callable:
+    return lambda v: v(f"{width} wide, all 64") - mean(v(f"{width} wide, {s} 16") for s in strategies)
+
+
+def drop4(width: int) -> Callable:
+    return over(f"{width} wide, all 64", f"{width} wide, resize 4")
+
+
+def minus(a: Callable, b: Callable) -> Callable:
+    return lambda v: a(v) - b(v)
+
+
+def share_lost(width: int, tokens: int, key: str = "in_distribution") -> Callable:
+    some = {16: [f"{width} wide, {s} 16" for s in FOUR], 4: [f"{width} wide, resize 4"]}[tokens]
+    return lambda v: 1 - mean(v(name, key) for name in some) / v(f"{width} wide, all 64", key)
+
+
+def drops_of(width: int) -> list[Expected]:
+    before = lambda v: v(f"{width} wide, all 64") - v(f"{width} wide, resize 16", "before_in_distribution")  # noqa: E731
+    return [Expected(drop16(width), 0.01), Expected(drop4(width), 0.01), Expected(before, 0.01)]
+
+
+IMAGE_TOKENS = [
+    decides(minus(drop16(32), drop16(128)), 0.01),
+    decides(minus(drop4(32), drop4(128)), 0.01),
+    Expected(minus(share_lost(32, 16), share_lost(128, 16)), 0.05),
+    Expected(minus(share_lost(32, 4), share_lost(128, 4)), 0.05),
+    *(Expected(minus(drop16(32, (s,)), drop16(128, (s,))), 0.01) for s in FOUR),
+    *(expected for width in WIDE for expected in drops_of(width)),
+]
+
+STRATEGIES_OF_IMAGES = [
+    *(decides(over("128 wide, resize 16", f"128 wide, {s} 16"), 0.01) for s in MASKS),
+    Expected(over("128 wide, block 16", "128 wide, random 16"), 0.01),
+    Expected(over("128 wide, random 16", "128 wide, grid 16"), 0.01),
+    *(Expected(over(f"{w} wide, resize 16", f"{w} wide, {s} 16"), 0.01) for w in (32, 64) for s in MASKS),
+]
+
+CUTS = ("truncate", "random", "block")
+TEXT_TOKENS = [
+    *(decides(over("syntax 4", f"{s} 4"), 0.01) for s in CUTS),
+    *(Expected(over("syntax 8", f"{s} 8"), 0.01) for s in CUTS),
+    *(Expected(over("all tokens", f"{s} {n}"), 0.01) for n in (8, 4) for s in (*CUTS, "syntax")),
+    Expected(
+        lambda v: v("syntax 4", "before_in_distribution") - mean(v(f"{s} 4", "before_in_distribution") for s in CUTS),
+        0.01,
+    ),
+]
+SYNTAX = [
+    *(decides(over("syntax 4", f"{s} 4", "noun"), 0.05) for s in CUTS),
+    *(Expected(over("syntax 4", f"{s} 4", "adjective"), 0.05) for s in CUTS),
+    Expected(over("syntax 4", "random 4", "both"), 0.05),
+    Expected(over("syntax 6", "random 6", "noun"), 0.05),
+    Expected(over("syntax 6", "random 6", "adjective"), 0.05),
+]
+
+
+def gained(name: str, before: str = "before") -> Callable:
+    """By the last stage, more than the tower that had all tokens from the start gained by it."""
+    own = lambda v, name, before: v(name) - v(name, f"{before}_in_distribution")  # noqa: E731
+    return lambda v: own(v, name, before) - own(v, "64 wide, all 64", "before")
+
+
+RESIZED, TO_16 = "64 wide, resize 16", "64 wide, random 16"
+FULL_TOKEN_TUNING = [
+    decides(gained(RESIZED), 0.01),
+    decides(lambda v: mean(gained(f"64 wide, {s} 16")(v) for s in MASKS), 0.01),
+    Expected(gained(RESIZED, "unadapted"), 0.01),
+    Expected(over(f"{RESIZED}, 90 steps", RESIZED), 0.01),
+    Expected(over(f"{RESIZED}, 90 steps", "64 wide, all 64"), 0.02),
+    Expected(over(f"{TO_16}, 90 steps", TO_16), 0.01),
+    Expected(over(f"{TO_16}, 90 steps", "64 wide, all 64"), 0.02),
+]
+
+
+def macs(width: int, patches: int) -> int:
+    """Multiply-adds of a pair in the towers of `experiments.tokens`: 4 x 4 pixels a patch, 8 words 64 wide."""
+    block = lambda n, w: 12 * n * w**2 + 2 * n**2 * w  # noqa: E731
+    return 48 * patches * width + 3 * block(patches, width) + 128 * width + block(8, 64) + 128 * 64
+
+
+def training_price(setting: str) -> float:
+    """Of 300 steps with some patches and 30 with all, in whatever unit."""
+    width, patches = int(setting.split()[0]), int(setting.split()[-1])
+    return 300 * macs(width, patches) + 30 * macs(width, 64)
+
+
+def over_line(settings: list[str], by: str = "FLOPs") -> Callable:
+    def number(v):
+        price = {"FLOPs": training_price, "seconds": lambda s: v.average(s, "seconds_trained")}[by]
+        full = [f"{width} wide, all 64" for width in WIDE]
+        xs, ys = [math.log(price(s)) for s in full], [v(s) for s in full]
+        return mean(v(s) - float(np.interp(math.log(price(s)), xs, ys)) for s in settings)
+
+    return number
+
+
+WIDER = ["64 wide, resize 16", "128 wide, resize 16"]
+FRONTIER = [
+    decides(over_line(WIDER), 0.01),
+    Expected(over_line(WIDER, "seconds"), 0.01),
+    Expected(over_line(WIDER[1:]), 0.01),
+    Expected(over_line([f"{w} wide, {s} 16" for w in (64, 128) for s in MASKS]), 0.01),
+    Expected(over_line(["64 wide, resize 4", "128 wide, resize 4"]), 0.01),
+]
+
+
+def artist(tokens: int, *widths: int) -> Callable:
+    shift = lambda v, w: share_lost(w, tokens, "fxemoji")(v) - share_lost(w, tokens)(v)  # noqa: E731
+    return lambda v: mean(shift(v, w) for w in widths)
+
+
+def fxemoji_drop(width: int) -> Callable:
+    return lambda v: v(f"{width} wide, all 64", "fxemoji") - mean(v(f"{width} wide, {s} 16", "fxemoji") for s in FOUR)
+
+
+ROBUSTNESS = [
+    decides(artist(16, *WIDE), 0.1, "equal"),
+    *(Expected(artist(16, w), 0.1, kind="equal") for w in WIDE),
+    Expected(artist(4, *WIDE), 0.1, kind="equal"),
+    Expected(minus(fxemoji_drop(32), fxemoji_drop(128))),
+]
+
+
+def gap(*settings: str) -> Callable:
+    lost = lambda v, s, key: 1 - v(s, key) / v("all 64", key)  # noqa: E731
+    return lambda v: mean(lost(v, s, "retrieval") - lost(v, s, "both") for s in settings)
+
+
+RETRIEVAL_GAP = [
+    decides(gap("resize 16", "random 16"), 0.05),
+    *(Expected(gap(s), 0.05) for s in ("resize 16", "random 16", "resize 4")),
+]
+DISTILLATION = [
+    decides(over("features", "none"), 0.02),
+    Expected(over("similarity", "none"), 0.02),
+    Expected(over("features", "none", "fxemoji"), 0.02),
+    Expected(over("similarity", "none", "fxemoji"), 0.02),
+    Expected(over("the teacher", "none"), 0.02),
+]
+
+
+def masked_drop(width: int, percent: int) -> Callable:
+    return over(f"{width} wide, 0 % masked", f"{width} wide, {percent} % masked")
+
+
+def unchanged(width: int, percent: int) -> Callable:
+    return over(f"{width} wide, {percent} % masked", f"{width} wide, 0 % masked")
+
+
+MASKED_TUNING = [
+    decides(unchanged(128, 30), 0.02, "equal"),
+    decides(minus(masked_drop(32, 75), masked_drop(128, 75)), 0.01),
+    Expected(minus(masked_drop(32, 50), masked_drop(128, 50)), 0.01),
+    *(Expected(unchanged(w, 30), 0.02, kind="equal") for w in (32, 64)),
+    *(Expected(unchanged(w, p), 0.02, kind="equal") for p in (50, 75) for w in WIDE),
+]
+PROGRESSIVE = [
+    decides(over("16, 24, 32", "16, 24"), 0.01),
+    decides(over("16, 24, 32", "16, 24 for longer"), 0.01),
+    Expected(over("16, 24, 32", "16, 32"), 0.01),
+]
+COST = [
+    decides(lambda v: v("H/14 at 70, 224", "dollars"), 10_000, "under", "dollars"),
+    decides(lambda v: v("H/14 at 70, 224", "headline") - 39, 0.0, unit="times"),
+    Expected(lambda v: v("H/14 at 70, 224", "like_for_like") - 39, 0.0, unit="times"),
+    Expected(lambda v: v("H/14 at 84, 224, 336", "dollars"), 14_000, kind="under", unit="dollars"),
+]
+SCALING = [
+    *(decides(over("together", one), 0.01) for one in ("model", "schedule", "data")),
+    *(Expected(over("together", f"{one}, data"), 0.01) for one in ("model", "schedule")),
+    *(Expected(over(one, "base"), 0.01) for one in ("model", "schedule", "data")),
+]
+
+
+def longer(setting: str) -> Callable:
+    return lambda v: v(setting, "seconds_trained") / v.average("none masked", "seconds_trained") - 1
+
+
+EQUAL_SECONDS = [
+    decides(over("50 % masked", "none masked"), 0.01),
+    decides(over("75 % masked", "none masked"), 0.01),
+    Expected(over("75 % masked, tuned", "75 % masked"), 0.01),
+    Expected(over("75 % masked, tuned", "none masked"), 0.01),
+    Expected(longer("50 % masked"), 0.15, kind="equal"),
+    Expected(longer("75 % masked"), 0.15, kind="equal"),
+]
+
 EXPECTED = {
     "siglip-batch-size": BATCH_SIZE, "siglit-batch-size": LOCKED_BATCH_SIZE, "siglip-beta2": BETA2,
     "siglip-bias-free": BIAS_FREE, "siglip-bias-init": BIAS_INIT, "siglip-calibration": CALIBRATION,
     "siglip-large-batch": LARGE_BATCH, "siglip-negatives": NEGATIVES, "siglip-noise": NOISE,
     "siglip-weight-decay": WEIGHT_DECAY, "msiglip-languages": MANY_LANGUAGES,
+    "clipa-image-tokens": IMAGE_TOKENS, "clipa-strategies": STRATEGIES_OF_IMAGES, "clipa-text-tokens": TEXT_TOKENS,
+    "clipa-syntax": SYNTAX, "clipa-full-token-tuning": FULL_TOKEN_TUNING, "clipa-compute-frontier": FRONTIER,
+    "clipa-robustness": ROBUSTNESS, "clipa-retrieval-gap": RETRIEVAL_GAP, "clipa-distillation": DISTILLATION,
+    "clipav2-masked-tuning": MASKED_TUNING, "clipav2-progressive-resolution": PROGRESSIVE, "clipav2-cost": COST,
+    "clipav2-scaling": SCALING, "flip-equal-seconds": EQUAL_SECONDS,
 }  # fmt: skip
 every_claim = pytest.mark.parametrize("id", CLAIMS)
 
 
 def drawn(claim) -> list[dict]:
-    """Measurements in which every number is another one, between 0.02 and 0.1, so that limits lie among them."""
-    generator = torch.Generator().manual_seed(SEED)
-    found = 0.02 + 0.08 * torch.rand(claim.n_seeds, len(claim.settings), len(KEYS), generator=generator)
-    return [
-        {"setting": name, "seed": seed, **dict(zip(KEYS, numbers))}
+    """Measurements in which every number is another one, between 0.02 and 0.1, so that limits lie among them.
+
+    Dollars and ratios are larger, and towers with all tokens take longer the wider they are, as towers do.
+    """
+    keys, generator = keys_of(claim), torch.Generator().manual_seed(SEED)
+    found = 0.02 + 0.08 * torch.rand(claim.n_seeds, len(claim.settings), len(keys), generator=generator)
+    rows = [
+        {"setting": name, "seed": seed, **{key: number * SIZES.get(key, 1) for key, number in zip(keys, numbers)}}
         for seed, table in enumerate(found.tolist())
         for name, numbers in zip(claim.settings, table)
     ]
+    for row in rows:
+        if row["setting"].endswith("all 64") and "seconds_trained" in row:
+            row["seconds_trained"] += {"32": 0, "64": 0.05, "128": 0.1}.get(row["setting"].split()[0], 0)
+    return rows
 
 
 SEED = 18  # one with which limits have seeds on both sides, which the test asserts
@@ -261,7 +483,12 @@ SEED = 18  # one with which limits have seeds on both sides, which the test asse
 
 def reader(rows: list[dict], seed: int) -> Callable:
     table = {row["setting"]: row for row in rows if row["seed"] == seed}
-    return lambda setting, key="in_distribution": table[setting][key]
+
+    def v(setting, key="in_distribution"):
+        return table[setting][key]
+
+    v.average = lambda setting, key: mean(row[key] for row in rows if row["setting"] == setting)
+    return v
 
 
 @every_claim
@@ -284,15 +511,19 @@ def test_every_check_shows_the_number_that_its_rule_names(id):
 
 def lift(claim, number: Callable, target: float) -> list[dict]:
     """Measurements, the same in every seed, with which a number is `target`: all alike but for one of them."""
-    alike = {name: dict.fromkeys(KEYS, 0.5) for name in claim.settings}
+    keys = keys_of(claim)
+    alike = {name: dict.fromkeys(keys, 0.5) for name in claim.settings}
     v = lambda setting, key="in_distribution": alike[setting][key]  # noqa: E731
+    v.average = v
     began = number(v)
     for name in claim.settings:
-        for key in KEYS:
+        for key in keys:
             alike[name][key] = 0.5 + 1e-3
             slope = (number(v) - began) / 1e-3
-            alike[name][key] = 0.5 + (target - began) / slope if slope > 1e-6 else 0.5
+            alike[name][key] = 0.5
             if slope > 1e-6:
+                for _ in range(60):  # shares are no straight lines
+                    alike[name][key] += (target - number(v)) / slope
                 assert number(v) == pytest.approx(target, abs=1e-9)
                 return [{"setting": n, "seed": seed, **row} for seed in claim.seeds for n, row in alike.items()]
     raise AssertionError("nothing raises this number")
@@ -306,14 +537,390 @@ def test_a_check_holds_from_the_margin_on_that_the_rule_names(id):
         if expected.margin is None:
             continue
         shown = f"{expected.margin * (100 if expected.unit == 'points' else 1):g}"
-        assert expected.margin == 0 or shown in re.findall(r"\d+(?:\.\d+)?", claim.rule)
-        less, more = (
-            claim.judge(lift(claim, expected.number, expected.margin + step))[i].verdict == "reproduced"
-            for step in (-1e-4, 1e-4)
-        )
+        judged = [claim.judge(lift(claim, expected.number, expected.margin + step))[i] for step in (-1e-4, 1e-4)]
+        said = claim.rule if expected.decisive or expected.unit == "points" else judged[0].sentence
+        numbers = re.findall(r"\d+(?:\.\d+)?", re.sub(r"(?<=\d),(?=\d{3})", "", said))
+        assert expected.margin == 0 or shown in numbers
+        less, more = (check.verdict == "reproduced" for check in judged)
         assert (less, more) == ((False, True) if expected.kind == "more" else (True, False)), (i, shown)
         tested += 1
     assert tested
+
+
+# numbers by hand: effects and verdicts of the claims of CLIPA, CLIPA-v2 and FLIP
+
+YES, CONTRARY, NO = "reproduced", "opposite", "not at this scale"
+
+
+def by_width(name: str) -> tuple[int, int, str, str]:
+    """(place of the width in WIDE, tokens, strategy, how many steps more) of `64 wide, resize 16, 60 steps`."""
+    width, strategy, *more = name.split(", ")
+    how, tokens = strategy.split()
+    return WIDE.index(int(width.split()[0])), int(tokens), how, "".join(more)
+
+
+def image_tokens(drops16: tuple, drops4: tuple, before: tuple) -> Callable:
+    """Widths have 20, 30 and 40 % with all tokens and lose these; strategies differ around their mean."""
+
+    def value(name):
+        i, tokens, how, _ = by_width(name)
+        off = {"all": 0, "resize": 0.01, "random": 0, "grid": -0.01, "block": 0}[how] * (tokens == 16)
+        full = (0.2, 0.3, 0.4)[i]
+        lost = {64: 0, 16: drops16[i], 4: drops4[i]}[tokens]
+        return {"in_distribution": full - lost + off, "before_in_distribution": full - before[i]}
+
+    return value
+
+
+def strategies(wide: tuple, others: tuple) -> Callable:
+    """Of resize, random, grid, block; the narrow widths are 0.1 lower altogether."""
+    return lambda name: {
+        "in_distribution": (wide if by_width(name)[0] == 2 else others)[FOUR.index(by_width(name)[2])]
+        - 0.1 * (by_width(name)[0] == 0)
+    }
+
+
+def table(**numbers) -> Callable:
+    """Settings, as keywords, -> their accuracy."""
+    return lambda name: {"in_distribution": numbers[name]}
+
+
+def text_tokens(random_4: float) -> Callable:
+    now = {"all tokens": 0.33, "truncate 8": 0.3, "random 8": 0.31, "block 8": 0.322, "syntax 8": 0.325}
+    now |= {"truncate 4": 0.2, "random 4": random_4, "block 4": 0.22, "syntax 4": 0.25}
+    before = {"syntax 4": 0.1, "truncate 4": 0.05, "random 4": 0.06, "block 4": 0.1}
+    return lambda name: {"in_distribution": now[name], "before_in_distribution": before.get(name, 0.7)}
+
+
+def syntax(block_noun: float) -> Callable:
+    found = {  # noun, adjective, both
+        "all tokens": (0.95, 0.9, 0.9), "syntax 4": (0.9, 0.15, 0.14), "truncate 4": (0.5, 0.25, 0.5),
+        "random 4": (0.6, 0.4, 0.2), "block 4": (block_noun, 0.18, 0.5), "syntax 6": (0.92, 0.5, 0.4),
+        "random 6": (0.9, 0.8, 0.6),
+    }  # fmt: skip
+    return lambda name: dict(zip(("noun", "adjective", "both"), found[name]))
+
+
+def tuning(control_before: float) -> Callable:
+    before = {"all": control_before, "resize": 0.2, "random": 0.15, "grid": 0.15, "block": 0.15}
+    now = {"all": 0.32, "resize": 0.26, "random": 0.22, "grid": 0.2, "block": 0.21}
+    more = {"resize, 60": 0.9, "resize, 90": 0.29, "random, 60": 0.9, "random, 90": 0.225}
+
+    def value(name):
+        _, _, how, steps = by_width(name)
+        after = more[f"{how}, {steps.split()[0]}"] if steps else now[how]
+        keys = ("before_in_distribution", "unadapted_in_distribution", "in_distribution")
+        return dict(zip(keys, (before[how], before[how] - 0.1, after)))
+
+    return value
+
+
+def flat_line(resized: tuple, masked: float, four: float) -> Callable:
+    """All tokens give 30 % to every width: the line is flat, and no price matters."""
+
+    def value(name):
+        i, tokens, how, _ = by_width(name)
+        found = 0.3 if tokens == 64 else four if tokens == 4 else resized[i] if how == "resize" else masked
+        return {"in_distribution": found, "seconds_trained": 10.0 * (1 + i) * tokens}
+
+    return value
+
+
+def robustness(unseen: tuple) -> Callable:
+    """Known artists: 40, 30 (16 tokens), 20 % (4); the unseen one: 20 %, `unseen` by width, 6 %."""
+
+    def value(name):
+        i, tokens, *_ = by_width(name)
+        known, other = {64: (0.4, 0.2), 16: (0.3, unseen[i]), 4: (0.2, 0.06)}[tokens]
+        return {"in_distribution": known, "fxemoji": other}
+
+    return value
+
+
+def retrieval_gap(resized: float, masked: float) -> Callable:
+    both = {"all 64": 0.8, "resize 16": 0.72, "random 16": 0.64, "resize 4": 0.4}
+    found = {"all 64": 0.4, "resize 16": resized, "random 16": masked, "resize 4": 0.2}
+    return lambda name: {"both": both[name], "retrieval": found[name]}
+
+
+def distillation(features: float) -> Callable:
+    found = {"none": (0.2, 0.1), "features": (features, 0.095), "similarity": (0.21, 0.15), "the teacher": (0.3, 0.9)}
+    return lambda name: dict(zip(("in_distribution", "fxemoji"), found[name]))
+
+
+def masked_tuning(wide_75: float) -> Callable:
+    drops = {0: (0, 0, 0), 30: (0.01, 0, 0.005), 50: (0.03, 0.03, 0.01), 75: (0.06, 0.04, wide_75)}
+
+    def value(name):
+        i, percent = WIDE.index(int(name.split()[0])), int(name.split()[2])
+        return {"in_distribution": (0.2, 0.3, 0.4)[i] - drops[percent][i]}
+
+    return value
+
+
+def cost_of(dollars: float, headline: float, like: float, best: float) -> Callable:
+    return lambda name: {
+        "dollars": best if "336" in name else dollars, "headline": headline, "like_for_like": like
+    }  # fmt: skip
+
+
+def scaling(schedule: float) -> Callable:
+    found = {"base": 0.25, "data": 0.3, "model": 0.35, "schedule": schedule, "model, data": 0.37}
+    return table(**found, **{"schedule, data": 0.42, "together": 0.4})
+
+
+def equal_seconds(quarter: float) -> Callable:
+    found = {"none masked": 0.3, "50 % masked": 0.33, "75 % masked": quarter, "75 % masked, tuned": 0.35}
+    took = {"none masked": 10, "50 % masked": 11, "75 % masked": 12, "75 % masked, tuned": 99}
+    return lambda name: {"in_distribution": found[name], "seconds_trained": took[name]}
+
+
+# id -> twice (what a setting measured, [(effect, verdict) of each check], the claim's verdict): it holds; it fails.
+BY_HAND = {
+    "clipa-image-tokens": [
+        (
+            image_tokens((0.08, 0.05, 0.03), (0.12, 0.09, 0.06), (0.1, 0.02, -0.03)),
+            [(0.05, YES), (0.06, YES), (0.325, YES), (0.45, YES), *[(0.05, YES)] * 4, (0.08, YES), (0.12, YES),
+             (0.1, YES), (0.05, YES), (0.09, YES), (0.02, YES), (0.03, YES), (0.06, YES), (-0.03, CONTRARY)],
+            YES,
+        ),
+        (
+            image_tokens((0.05, 0.05, 0.05), (0.03, 0.05, 0.06), (0, 0, 0)),
+            [(0, NO), (-0.03, CONTRARY), (0.125, YES), (0, NO), *[(0, NO)] * 4, (0.05, YES), (0.03, YES), (0, NO),
+             (0.05, YES), (0.05, YES), (0, NO), (0.05, YES), (0.06, YES), (0, NO)],
+            NO,
+        ),
+    ],
+    "clipa-strategies": [
+        (
+            strategies((0.4, 0.36, 0.34, 0.38), (0.3, 0.36, 0.34, 0.38)),
+            [(0.04, YES), (0.06, YES), (0.02, YES), (0.02, YES), (0.02, YES),
+             *[(-0.06, CONTRARY), (-0.04, CONTRARY), (-0.08, CONTRARY)] * 2],
+            YES,
+        ),
+        (
+            strategies((0.4, 0.36, 0.34, 0.4), (0.4, 0.36, 0.34, 0.395)),
+            [(0.04, YES), (0.06, YES), (0, NO), (0.04, YES), (0.02, YES), *[(0.04, YES), (0.06, YES), (0.005, NO)] * 2],
+            NO,
+        ),
+    ],
+    "clipa-text-tokens": [
+        (
+            text_tokens(0.21),
+            [(0.05, YES), (0.04, YES), (0.03, YES), (0.025, YES), (0.015, YES), (0.003, NO),
+             (0.03, YES), (0.02, YES), (0.008, NO), (0.005, NO), (0.13, YES), (0.12, YES), (0.11, YES), (0.08, YES),
+             (0.03, YES)],
+            YES,
+        ),
+        (
+            text_tokens(0.27),
+            [(0.05, YES), (-0.02, CONTRARY), (0.03, YES), (0.025, YES), (0.015, YES), (0.003, NO),
+             (0.03, YES), (0.02, YES), (0.008, NO), (0.005, NO), (0.13, YES), (0.06, YES), (0.11, YES), (0.08, YES),
+             (0.03, YES)],
+            NO,
+        ),
+    ],
+    "clipa-syntax": [
+        (
+            syntax(0.7),
+            [(0.4, YES), (0.3, YES), (0.2, YES), (-0.1, CONTRARY), (-0.25, CONTRARY), (-0.03, NO),
+             (-0.06, CONTRARY), (0.02, NO), (-0.3, CONTRARY)],
+            YES,
+        ),
+        (
+            syntax(0.88),
+            [(0.4, YES), (0.3, YES), (0.02, NO), (-0.1, CONTRARY), (-0.25, CONTRARY), (-0.03, NO),
+             (-0.06, CONTRARY), (0.02, NO), (-0.3, CONTRARY)],
+            NO,
+        ),
+    ],
+    "clipa-full-token-tuning": [
+        (
+            tuning(0.3),
+            [(0.04, YES), (0.04, YES), (0.14, YES), (0.03, YES), (-0.03, CONTRARY), (0.005, NO), (-0.095, CONTRARY)],
+            YES,
+        ),
+        (
+            tuning(0.265),
+            [(0.005, NO), (0.005, NO), (0.105, YES), (0.03, YES), (-0.03, CONTRARY), (0.005, NO), (-0.095, CONTRARY)],
+            NO,
+        ),
+    ],
+    "clipa-compute-frontier": [
+        (
+            flat_line((0.1, 0.34, 0.38), 0.25, 0.305),
+            [(0.06, YES), (0.06, YES), (0.08, YES), (-0.05, CONTRARY), (0.005, NO)],
+            YES,
+        ),
+        (
+            flat_line((0.9, 0.24, 0.37), 0.32, 0.33),
+            [(0.005, NO), (0.005, NO), (0.07, YES), (0.02, YES), (0.03, YES)],
+            NO,
+        ),
+    ],
+    "clipa-robustness": [
+        (
+            robustness((0.16, 0.15, 0.14)),
+            [(0, YES), (-0.05, YES), (0, YES), (0.05, YES), (0.2, NO), (-0.02, CONTRARY)],
+            YES,
+        ),
+        (
+            robustness((0.08, 0.1, 0.12)),
+            [(0.25, NO), (0.35, NO), (0.25, NO), (0.15, NO), (0.2, NO), (0.04, YES)],
+            NO,
+        ),
+    ],
+    "clipa-retrieval-gap": [
+        (retrieval_gap(0.28, 0.2), [(0.25, YES), (0.2, YES), (0.3, YES), (0, NO)], YES),
+        (retrieval_gap(0.36, 0.31), [(0.0125, NO), (0, NO), (0.025, NO), (0, NO)], NO),
+    ],
+    "clipa-distillation": [
+        (distillation(0.25), [(0.05, YES), (0.01, NO), (-0.005, NO), (0.05, YES), (0.1, YES)], YES),
+        (distillation(0.17), [(-0.03, CONTRARY), (0.01, NO), (-0.005, NO), (0.05, YES), (0.1, YES)], CONTRARY),
+    ],
+    "clipav2-masked-tuning": [
+        (
+            masked_tuning(0.025),
+            [(-0.005, YES), (0.035, YES), (0.02, YES), (-0.01, YES), (0, YES), (-0.03, NO), (-0.03, NO),
+             (-0.01, YES), (-0.06, NO), (-0.04, NO), (-0.025, NO)],
+            YES,
+        ),
+        (
+            masked_tuning(0.055),
+            [(-0.005, YES), (0.005, NO), (0.02, YES), (-0.01, YES), (0, YES), (-0.03, NO), (-0.03, NO),
+             (-0.01, YES), (-0.06, NO), (-0.04, NO), (-0.055, NO)],
+            NO,
+        ),
+    ],
+    "clipav2-progressive-resolution": [
+        (
+            table(**{"16, 24": 0.3, "16, 24, 32": 0.33, "16, 24 for longer": 0.31, "16, 32": 0.35}),
+            [(0.03, YES), (0.02, YES), (-0.02, CONTRARY)],
+            YES,
+        ),
+        (
+            table(**{"16, 24": 0.3, "16, 24, 32": 0.33, "16, 24 for longer": 0.325, "16, 32": 0.31}),
+            [(0.03, YES), (0.005, NO), (0.02, YES)],
+            NO,
+        ),
+    ],
+    "clipav2-cost": [
+        (cost_of(9_324, 43, 15, 13_613), [(9_324, YES), (4, YES), (-24, CONTRARY), (13_613, YES)], YES),
+        (cost_of(10_500, 43, 40, 14_500), [(10_500, CONTRARY), (4, YES), (1, YES), (14_500, CONTRARY)], NO),
+    ],
+    "clipav2-scaling": [
+        (
+            scaling(0.38),
+            [(0.05, YES), (0.02, YES), (0.1, YES), (0.03, YES), (-0.02, CONTRARY), (0.1, YES), (0.13, YES),
+             (0.05, YES)],
+            YES,
+        ),
+        (
+            scaling(0.395),
+            [(0.05, YES), (0.005, NO), (0.1, YES), (0.03, YES), (-0.02, CONTRARY), (0.1, YES), (0.145, YES),
+             (0.05, YES)],
+            NO,
+        ),
+    ],
+    "flip-equal-seconds": [
+        (equal_seconds(0.32), [(0.03, YES), (0.02, YES), (0.03, YES), (0.05, YES), (0.1, YES), (0.2, NO)], YES),
+        (equal_seconds(0.28), [(0.03, YES), (-0.02, CONTRARY), (0.07, YES), (0.05, YES), (0.1, YES), (0.2, NO)], NO),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", [0, 1], ids=["holds", "fails"])
+@pytest.mark.parametrize("id", [id for id in CLAIMS if id.startswith(("clip", "flip"))])
+def test_effects_and_verdicts_of_numbers_by_hand(id, case):
+    claim, (value, expected, verdict) = CLAIMS[id], BY_HAND[id][case]
+    rows = [{"setting": name, "seed": seed, **value(name)} for seed in claim.seeds for name in claim.settings]
+    checks = claim.judge(rows)
+    for check, (effect, said) in zip(checks, expected, strict=True):
+        assert check.effect["mean"] == pytest.approx(effect, abs=1e-12), check.sentence
+        assert check.verdict == said, check.sentence
+    assert overall(checks) == verdict
+
+
+def test_a_line_is_straight_between_its_points_and_flat_beyond_them():
+    xs, ys = [1.0, 2.0, 4.0], [0.1, 0.3, 0.2]
+    heights = [(-5, 0.1), (1, 0.1), (1.25, 0.15), (2, 0.3), (3, 0.25), (3.5, 0.225), (4, 0.2), (9, 0.2)]
+    for x, height in heights:
+        assert frontier.on_line(x, xs, ys) == pytest.approx(height, abs=1e-12), x
+
+
+def test_the_line_of_accuracy_is_straight_in_the_logarithm_of_the_price():
+    """Prices 10, 100, 1000 have 10, 30, 40 %; each seed has a line and a point of its own."""
+    seconds = {"32 wide, all 64": 10, "64 wide, all 64": 100, "128 wide, all 64": 1000}
+    full = {"32 wide, all 64": 0.1, "64 wide, all 64": 0.3, "128 wide, all 64": 0.4}
+    cases = {2: 0.1, 10**1.5: 0.2, 10**2.5: 0.35, 10**2.75: 0.375, 5000: 0.4}  # price of the run -> height of the line
+    for price, height in cases.items():
+        rows = [
+            {"setting": name, "seed": seed, "seconds_trained": took, "in_distribution": accuracy + 0.01 * seed}
+            for seed in range(2)
+            for name, took, accuracy in [(n, seconds[n], full[n]) for n in full] + [("run", price, 0.5 - 0.02 * seed)]
+        ]
+        above = frontier.above_line(rows, "run", "seconds")
+        assert above == pytest.approx({0: 0.5 - height, 1: 0.48 - height}, abs=1e-12), price
+
+
+# equal FLOPs, and the arithmetic of the papers' rows
+
+
+def flops_by_setting(module) -> dict[str, float]:
+    return {name: flops_of(complete(train_on_fewer_tokens, s)) for name, s in module.SETTINGS.items()}
+
+
+def test_flops_of_a_setting_are_those_of_its_stages():
+    first, *_ = frontier.SETTINGS
+    for name, setting in frontier.SETTINGS.items():  # 2 FLOPs a multiply-add, 3 passes, 256 pairs
+        assert flops_of(complete(train_on_fewer_tokens, setting)) == 2 * 3 * 256 * training_price(name)
+    longer_text = {"stages": [{**frontier.SETTINGS[first]["stages"][0], "text_tokens": 4}]}
+    some = 300 * (macs(64, 64) - (12 * 4 * 64**2 + 2 * (8**2 - 4**2) * 64))
+    assert flops_of(complete(train_on_fewer_tokens, longer_text)) == 2 * 3 * 256 * some
+
+
+def test_scaling_compares_equal_flops():
+    flops = flops_by_setting(clipav2_scaling)
+    times = {name: count / flops["base"] for name, count in flops.items()}
+    assert times.pop("base") == times.pop("data") == 1
+    assert len(times) == 5 and list(times.values()) == pytest.approx([4] * 5, rel=0.01)
+    drawings = {name: s["drawings"] for name, s in clipav2_scaling.SETTINGS.items()}
+    assert {name for name, share in drawings.items() if share == 1} == {
+        "data", "model, data", "schedule, data", "together"
+    }  # fmt: skip
+
+
+def test_added_resolution_costs_what_its_controls_cost():
+    flops = flops_by_setting(clipav2_progressive_resolution)
+    base = flops.pop("16, 24")
+    assert list(flops.values()) == pytest.approx([1.163 * base] * 3, rel=0.01)
+    added = {name: count - base for name, count in flops.items()}
+    assert list(added.values()) == pytest.approx([added["16, 24, 32"]] * 3, rel=0.05)
+
+
+def test_costs_are_the_papers_hours_at_the_other_rows_rate():
+    """H/14 at 70 px: 5,920 hours; at 84 px: 7,776 hours, $12,247; and at 336 px: 8,640 hours."""
+    first, last = (
+        clipav2_cost.count_cost(complete(clipav2_cost.count_cost, s), 0) for s in clipav2_cost.SETTINGS.values()
+    )
+    assert first["dollars"] == pytest.approx(5_920 * 12_247 / 7_776, abs=1e-9)
+    assert last["dollars"] == pytest.approx(8_640 * 12_247 / 7_776, abs=1e-9)
+    assert round(first["dollars"]) == 9_324 and abs(last["dollars"] - 13_613) < 6  # the paper's own
+    itself = clipav2_cost.count_cost(complete(clipav2_cost.count_cost, {"row": "clipav2-h14-84"}), 0)
+    assert itself["dollars"] == pytest.approx(7_776 * 9_324 / 5_920, abs=1e-9)  # never at its own rate
+    assert first["headline"] == pytest.approx(43.1, abs=0.05) and first["like_for_like"] == pytest.approx(
+        14.6, abs=0.05
+    )
+    for seed in (0, 1):
+        assert clipav2_cost.count_cost(complete(clipav2_cost.count_cost, {}), seed) == first
+
+
+def test_the_papers_row_is_judged_as_it_is():
+    run, settings = clipav2_cost.count_cost, clipav2_cost.SETTINGS
+    rows = [
+        {"setting": n, "seed": seed, **run(complete(run, s), seed)} for seed in range(3) for n, s in settings.items()
+    ]
+    assert [check.verdict for check in clipav2_cost.judge(rows)] == [YES, YES, CONTRARY, YES]
 
 
 # what is committed

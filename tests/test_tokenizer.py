@@ -8,6 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from minclip.masking import mask_text
+from minclip.syntax import word_priority
 from minclip.tokenizer import END_ID, PAD_ID, START_ID, CaptionTokens, Tokenizer
 
 NAMES = pq.read_table(Path(__file__).resolve().parent.parent / "data" / "names.parquet").drop_columns("code_points")
@@ -169,3 +171,78 @@ def test_padding_that_all_share_is_cut_off():
     tokens = CaptionTokens([["a"], ["a cat"]], tokenizer, 12)
     longest = len(tokenizer.tokens("a cat")) + 2
     assert tokens.pick(torch.tensor([0, 1]), torch.zeros(2), 1.0).shape == (2, longest)
+
+
+# --- the priority of a token is its word's
+
+
+def letters(words):
+    """A priority that tells words apart: their length, 90 for what holds no letter; wrong for a piece of a word."""
+    return [len(word) if any(map(str.isalpha, word)) else 90 for word in words]
+
+
+def test_tokens_of_one_word_share_its_rank():
+    tokenizer = Tokenizer.train(["a cat"], 262)  # nearly every word takes several tokens
+    text = "A striped Cat, wide-eyed: it's 42 \u00e9t\u00e9s"
+    pieces = ["a", "striped", "cat", ",", "wide", "-", "eyed", ":", "it", "'s", "42", "\u00e9t\u00e9s"]
+    # ids of each piece with the space before it, which belongs to the word
+    spaced = [" a", " striped", " cat", ",", " wide", "-", "eyed", ":", " it", "'s", " 42", " \u00e9t\u00e9s"]
+    sizes = [len(piece.encode()) for piece in spaced]
+    sizes[0], sizes[2] = len(tokenizer.tokens("a")), len(tokenizer.tokens("cat"))
+    expected = [rank for rank, size in zip(letters(pieces), sizes) for _ in range(size)]
+    ids, ranks = tokenizer.encode([text, "", "a"], 60, letters)
+    assert torch.equal(ids, tokenizer([text, "", "a"], 60)) and ranks.shape == ids.shape
+    assert sum(sizes) + 2 == (ids[0] != PAD_ID).sum() and max(sizes) > 5
+    assert ranks[0].tolist() == [0, *expected] + [0] * (59 - len(expected))
+    assert not ranks[1].any() and ranks[2, 1] == 1
+
+
+def test_each_different_word_is_asked_for_once(tokenizer):
+    asked = []
+
+    def priority(words):
+        asked.append(list(words))
+        return [1] * len(words)
+
+    tokenizer.encode(["waving hand: dark skin tone", "raised hand: light skin tone", "Hand"], 20, priority)
+    assert len(asked) == 1 and sorted(asked[0]) == sorted(set(asked[0]))
+    assert set(asked[0]) == {"waving", "raised", "hand", ":", "dark", "light", "skin", "tone"}
+
+
+def test_a_word_that_is_cut_has_the_rank_of_the_whole():
+    tokenizer = Tokenizer.train(["a"], 259)  # bytes
+    _, ranks = tokenizer.encode(["astronaut"], 6, letters)
+    assert ranks.tolist() == [[0, 9, 9, 9, 9, 0]]
+
+
+def test_priorities_are_picked_with_their_captions(tokenizer):
+    names = NAMES["en"].to_pylist()
+    captions = [names[3 * i : 3 * i + 1 + i % 3] for i in range(200)]
+    tokens, plain = CaptionTokens(captions, tokenizer, 12, letters), CaptionTokens(captions, tokenizer, 12)
+    generator = torch.Generator().manual_seed(0)
+    rows, draw = torch.randint(200, (50,), generator=generator), torch.rand(50, generator=generator)
+    ids, ranks = tokens.pick_with_priority(rows, draw, 0.3)
+    assert torch.equal(ids, tokens.pick(rows, draw, 0.3)) and torch.equal(ids, plain.pick(rows, draw, 0.3))
+    assert ranks.shape == ids.shape
+    said = [captions[row][which] for row, which in zip(rows, tokens.choose(rows, draw, 0.3) - tokens.starts[rows])]
+    assert torch.equal(ids, tokenizer(said, 12)[:, : ids.shape[1]])
+    assert torch.equal(ranks, tokenizer.encode(said, 12, letters)[1][:, : ids.shape[1]])
+    assert len({captions[row].index(text) for row, text in zip(rows, said)}) == 3  # not the first ones only
+
+
+def test_syntax_masking_keeps_the_nouns_of_a_caption(tokenizer):
+    captions = [["A small cat is on the red mat."], ["There are two dogs"]]
+    tokens = CaptionTokens(captions, tokenizer, 40, word_priority)
+    ids, ranks = tokens.pick_with_priority(torch.arange(2), torch.zeros(2), 1.0)
+    nouns = [sum(len(tokenizer.tokens(word)) for word in words) for words in (["cat", "mat"], ["dogs"])]
+    for row, (count, said) in enumerate(zip(nouns, ("cat mat", "dogs"))):
+        short = mask_text(ids[row : row + 1], count + 2, "syntax", priority=ranks[row : row + 1])
+        assert tokenizer.decode(short[0]) == said
+    assert tokenizer.decode(mask_text(ids[:1], nouns[0] + 2)[0]) != "cat mat"
+
+
+def test_what_is_wrong_with_a_priority_is_named(tokenizer):
+    with pytest.raises(ValueError, match="these captions have no priority; make CaptionTokens"):
+        CaptionTokens([["a"]], tokenizer, 12).pick_with_priority(torch.tensor([0]), torch.zeros(1), 1.0)
+    with pytest.raises(ValueError, match=r"priority gave \[3\] ranks for 2 words; it must give one a word"):
+        CaptionTokens([["a cat"]], tokenizer, 12, lambda words: [1, 2, 3])

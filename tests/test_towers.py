@@ -1,13 +1,27 @@
 """The transformers against torch's own layers, and what may and may not change a feature."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
 from conftest import assert_close, assert_differ
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
+from minclip.masking import mask_image
 from minclip.tokenizer import END_ID, PAD_ID, START_ID
-from minclip.towers import Block, MapPool, TextTransformer, VisionTransformer, attention, fit_positions
+from minclip.towers import (
+    Block,
+    MapPool,
+    TextTransformer,
+    VisionTransformer,
+    attention,
+    fit_positions,
+    fit_text_positions,
+    patchify,
+    sincos_positions,
+)
 
 VOCABULARY = 50
 
@@ -197,6 +211,171 @@ def test_a_tower_sees_pictures_of_another_size(pool):
     assert tower(larger).shape == tower(larger[..., :8, :8]).shape == (2, 24)
 
 
+# --- fewer patches
+
+POOLS = pytest.mark.parametrize("pool", ["cls", "mean", "map"])
+POSITIONS = pytest.mark.parametrize("positions", ["learned", "sincos"])
+
+
+def some_patches(images, keep=0.25, strategy="random"):
+    draw = torch.rand(len(images), (images.shape[2] // 4) ** 2, generator=generator(5))
+    return mask_image(draw, images.shape[2] // 4, keep, strategy)
+
+
+def textbook(tower, images, kept):
+    """All patches are embedded and get their positions; then those that stay are gathered."""
+    x = tower.patch_embedding(images).flatten(2).transpose(1, 2)  # [B, N, W]
+    side = images.shape[2] // tower.patch_size
+    if tower.position_embedding is None:
+        grid, cls = sincos_positions(side, tower.output_dim), 0
+    else:
+        fitted = fit_positions(tower.position_embedding, side**2)
+        grid, cls = fitted[-(side**2) :], fitted[0]
+    x = torch.stack([row[places] for row, places in zip(x + grid, kept)])  # [B, K, W]
+    if tower.pool == "cls":
+        x = torch.cat([(tower.cls_embedding + cls).expand(len(x), 1, -1), x], 1)
+    x = tower.norm_in(x)
+    for block in tower.blocks:
+        x = block(x)
+    x = {"cls": lambda: x[:, 0], "mean": lambda: x.mean(1), "map": lambda: tower.norm_out(x)}[tower.pool]()
+    return tower.map_pool(x) if tower.pool == "map" else tower.norm_out(x)
+
+
+def values_and_gradients(tower, features):
+    weight = torch.randn(features.shape, generator=generator(9), dtype=torch.float64)
+    return [features, *torch.autograd.grad((features * weight).sum(), list(tower.parameters()))]
+
+
+@POOLS
+@POSITIONS
+@pytest.mark.parametrize("size", [16, 24])
+@pytest.mark.parametrize(("keep", "strategy"), [(0.5, "random"), (0.25, "grid"), (0.25, "block")])
+def test_masked_features_and_gradients_are_those_of_the_textbook(pool, positions, size, keep, strategy):
+    tower = vision(pool, positions=positions)
+    images = torch.randn(3, 3, size, size, generator=generator(), dtype=torch.float64)
+    kept = some_patches(images, keep, strategy)
+    for ours, theirs in zip(
+        values_and_gradients(tower, tower(images, kept)),
+        values_and_gradients(tower, textbook(tower, images, kept)),
+        strict=True,
+    ):
+        assert_close(ours, theirs)
+
+
+@POOLS
+@POSITIONS
+def test_a_mask_that_keeps_all_patches_changes_nothing(pool, positions):
+    tower, images = vision(pool, positions=positions), pictures()
+    every = torch.arange(16).expand(3, 16)
+    for ours, theirs in zip(
+        values_and_gradients(tower, tower(images, every)), values_and_gradients(tower, tower(images)), strict=True
+    ):
+        assert_close(ours, theirs)
+    assert_close(tower(images, every.flip(1)), tower(images))  # a set: the order of patches does not matter
+
+
+@POOLS
+@POSITIONS
+def test_keep_1_is_bit_for_bit_the_plain_tower(pool, positions):
+    tower, images = vision(pool, positions=positions).float(), pictures().float()
+    kept = some_patches(images, keep=1.0)
+    assert kept is None
+    weight = torch.randn(3, 24, generator=generator(9))
+    results = []
+    for features in (tower(images, kept), tower(images)):
+        results.append([features, *torch.autograd.grad((features * weight).sum(), list(tower.parameters()))])
+    for ours, theirs in zip(*results, strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@POOLS
+def test_dropped_patches_do_not_reach_the_features(pool):
+    tower, images = vision(pool), pictures()
+    kept = some_patches(images)
+    shown = torch.zeros(3, 16, dtype=torch.bool).scatter(1, kept, True).unflatten(1, (4, 4))
+    shown = shown.repeat_interleave(4, 1).repeat_interleave(4, 2)[:, None]  # [3, 1, 16, 16]
+    assert_close(tower(images.where(shown, 100.0), kept), tower(images, kept))
+    images.requires_grad_()
+    gradient = torch.autograd.grad((tower(images, kept) * torch.randn(3, 24).double()).sum(), images)[0]
+    assert torch.equal((gradient != 0).all(1, keepdim=True), shown)
+
+
+@POOLS
+def test_dropped_patches_are_not_computed(pool):
+    tower, images, flops = vision(pool), pictures(), {}
+    for keep in (1.0, 0.25):
+        kept, seen = some_patches(images, keep), []
+        handle = tower.blocks[0].register_forward_pre_hook(lambda module, inputs, seen=seen: seen.append(inputs[0]))
+        with FlopCounterMode(display=False) as counter:
+            tower(images, kept)
+        handle.remove()
+        assert seen[0].shape == (3, round(16 * keep) + (pool == "cls"), 24)
+        flops[keep] = counter.get_total_flops()
+        layers = sum(p.numel() for name, p in tower.named_parameters() if p.dim() == 2 and "blocks" in name)
+        tokens = 3 * seen[0].shape[1]
+        blocks = 2 * tokens * layers + 2 * 2 * 2 * tokens * seen[0].shape[1] * 24  # two products of attention
+        embedding = 2 * 3 * round(16 * keep) * 48 * 24  # the embedding of the patches falls with the rest
+        if pool != "map":
+            assert flops[keep] == blocks + embedding
+        else:
+            assert flops[keep] > blocks + embedding
+    assert flops[0.25] < 0.4 * flops[1.0]
+
+
+@pytest.mark.parametrize(("size", "patch"), [(16, 4), (24, 4), (12, 3), (8, 8), (5, 1)])
+def test_patches_times_filters_are_the_convolution(size, patch):
+    images = torch.randn(2, 3, size, size, generator=generator(), dtype=torch.float64)
+    filters = torch.randn(7, 3, patch, patch, generator=generator(1), dtype=torch.float64)
+    patches = patchify(images, patch)
+    assert patches.shape == (2, (size // patch) ** 2, 3 * patch**2)
+    assert_close(F.linear(patches, filters.flatten(1)), F.conv2d(images, filters, stride=patch).flatten(2).mT)
+    for i, place in enumerate((0, -1)):  # the first and the last patch
+        corner = images[:, :, :patch, :patch] if i == 0 else images[:, :, -patch:, -patch:]
+        assert torch.equal(patches[:, place], corner.flatten(1))
+
+
+@pytest.mark.parametrize(("side", "width"), [(1, 8), (4, 24), (7, 128), (3, 4)])
+def test_sincos_positions_by_hand(side, width):
+    quarter = width // 4
+    rates = [10_000 ** -(k / max(1, quarter - 1)) for k in range(quarter)]
+    waves = lambda x: [math.sin(x * rate) for rate in rates] + [math.cos(x * rate) for rate in rates]  # noqa: E731
+    expected = [waves(column) + waves(row) for row in range(side) for column in range(side)]
+    assert_close(sincos_positions(side, width), torch.tensor(expected, dtype=torch.float64))
+
+
+def test_sincos_positions_are_the_same_at_every_resolution():
+    small, large = sincos_positions(4, 24).unflatten(0, (4, 4)), sincos_positions(9, 24).unflatten(0, (9, 9))
+    assert_close(large[:4, :4], small)
+    assert (torch.cdist(large.flatten(0, 1), large.flatten(0, 1)) + 9 * torch.eye(81)).min() > 0.1  # all differ
+
+
+@POOLS
+def test_sincos_positions_are_no_parameters(pool):
+    tower, images = vision(pool, positions="sincos"), pictures()
+    assert "position_embedding" not in tower.state_dict()
+    tokens = tower.positions(4)
+    assert tokens.dtype == torch.float64 and not tokens.requires_grad
+    assert_close(tokens[int(pool == "cls") :], sincos_positions(4, 24))
+    assert pool != "cls" or not tokens[0].any()
+    assert_differ(tower(images), tower(images.roll(4, dims=3)))  # the tower knows where a patch is
+    larger = torch.randn(2, 3, 24, 24, generator=generator(), dtype=torch.float64)
+    assert tower(larger).shape == (2, 24)
+
+
+def test_text_positions_fit_another_length():
+    embedding = torch.randn(12, 5, generator=generator(), dtype=torch.float64)
+    assert fit_text_positions(embedding, 12) is embedding
+    line = torch.stack([torch.arange(12.0), torch.ones(12)], 1).double()  # [12, 2]: a ramp and a constant
+    for length in (4, 6, 23, 48):
+        fitted = fit_text_positions(line, length)
+        centres = ((torch.arange(length).double() + 0.5) * 12 / length - 0.5).clamp(0, 11)
+        assert_close(fitted, torch.stack([centres, torch.ones(length).double()], 1))
+    longer = fit_text_positions(embedding, 36)  # three for one: the middle one is the old one
+    assert_close(longer[1::3], embedding)
+    assert_close(longer[[0, -1]], embedding[[0, -1]])  # the ends stay the ends
+    assert_close(fit_text_positions(embedding, 4), embedding[1::3])
+
+
 # --- captions
 
 
@@ -285,6 +464,8 @@ def test_word_order_matters():
     [
         (lambda: VisionTransformer(image_size=30, patch_size=4), "image_size 30 is not a multiple of patch_size 4"),
         (lambda: VisionTransformer(pool="eos"), "unknown pool 'eos'"),
+        (lambda: VisionTransformer(positions="rotary"), "positions 'rotary' with width 128: choose learned, or sincos"),
+        (lambda: VisionTransformer(width=6, heads=3, positions="sincos"), "positions 'sincos' with width 6"),
         (lambda: VisionTransformer(width=100, heads=3), "width 100 is not a multiple of heads 3"),
         (lambda: TextTransformer(VOCABULARY, pool="cls"), "unknown pool 'cls'"),
         (lambda: TextTransformer(VOCABULARY, width=100, heads=3), "width 100 is not a multiple of heads 3"),

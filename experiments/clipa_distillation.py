@@ -1,24 +1,25 @@
 """Does a student on few tokens gain by imitating a teacher that had all of them? (open question e)
 
 The paper does not distil; CLIP-KD and TinyCLIP do, at equal tokens. Student: a ViT 32 wide on emoji resized to 16
-tokens, 300 steps, measured at 16 x 16. Teacher: 64 wide, all 64 tokens, 600 steps, the same seed; it sees the same
-augmented picture at full size. Added to the student's loss: nothing; 5 times (1 - cosine) of the two image features;
-or the divergence of the batch's softmax from the teacher's. The teacher's own cost is not counted.
+tokens, 150 steps, measured at 16 x 16. Teacher: 64 wide, all 64 tokens, 300 steps, the same seed (the first stage of
+`clipa_image_tokens`' middle width); it sees the same augmented picture at full size. Added to the
+student's loss: nothing; 5 times (1 - cosine) of the two image features; or the divergence of the batch's softmax from
+the teacher's. The teacher's own cost is not counted.
 """
 
 from experiments.judging import above
-from experiments.tokens import FULL, few, train_on_fewer_tokens
+from experiments.tokens import FULL, few, train_on_fewer_tokens, tune
 from minclip.claims import Claim
-from minclip.verdicts import Check
+from minclip.verdicts import Check, default_verdict, effect_of, values
 
 MARGIN = 0.02
-TEACHER = [few(FULL, steps=600)]
-STUDENT = {"image_width": 32, "stages": [few(16)]}
+TEACHER = few(FULL)
+STUDENT = {"image_width": 32, "stages": [few(16, steps=150)]}
 SETTINGS = {
     "none": STUDENT,
     "features": {**STUDENT, "teacher": TEACHER, "imitate": "features", "imitation": 5.0},
     "similarity": {**STUDENT, "teacher": TEACHER, "imitate": "similarity", "imitation": 1.0},
-    "the teacher": {"image_width": 64, "stages": TEACHER},
+    "the teacher": {"image_width": 64, "stages": [TEACHER, tune()]},
 }
 
 
@@ -29,12 +30,15 @@ def judge(measurements: list[dict]) -> list[Check]:
         sentence = f"{a} over {b}" + (", unseen artist" if key == "fxemoji" else "")
         return above(measurements, sentence, {a: 1, b: -1}, MARGIN, key=key, decisive=decisive)
 
+    teacher = values(measurements, "the teacher", "before_in_distribution")  # tuned afterwards, for another claim
+    alone = values(measurements, "none", "in_distribution")
+    effect = effect_of([teacher[seed] - alone[seed] for seed in alone])
     return [
         check("features", "none", decisive=True),
         check("similarity", "none"),
         check("features", "none", "fxemoji"),
         check("similarity", "none", "fxemoji"),
-        check("the teacher", "none"),
+        Check("the teacher over none", effect, default_verdict(effect, MARGIN), decisive=False),
     ]
 
 
@@ -54,5 +58,5 @@ CLAIM = Claim(
     why="",
     notebook="13_full_token_fine_tuning",
     minutes=1.0,
-    columns=("in_distribution", "fxemoji", "retrieval", "seconds_trained"),
+    columns=("in_distribution", "before_in_distribution", "fxemoji", "retrieval", "seconds_trained"),
 )

@@ -41,7 +41,7 @@ TOKENS = {
     "stages": [],  # of `stage`
     "captions": "names",  # or all: a name, a sentence with it, or the name and keywords, as often
     "drawings": 1.0,  # the share of the training pictures that is seen; of each concept one at least
-    "teacher": [],  # the stages of a tower that is imitated, 64 wide
+    "teacher": [],  # the `stage` of a tower, 64 wide, that is imitated
     "imitate": "none",  # or features, similarity
     "imitation": 1.0,  # weight of what the imitation adds to the loss
 }
@@ -199,25 +199,32 @@ def train_stages(
     """
     *before, last = setting["stages"]
     spent, earlier = 0.0, {}
-    for number, part in enumerate(before):
-
-        def compute(number=number, part=part) -> dict[str, Tensor]:
-            seconds = train_stage(model, world, setting, number, seed, imitate)["seconds"]
-            found = {"before": measure(model, part["size"])}
-            if part["size"] != setting["image_size"]:
-                found["unadapted"] = measure(model, setting["image_size"])
-            numbers = {f"{when}_{key}": value for when, values in found.items() for key, value in values.items()}
-            numbers["seconds"] = seconds
-            return model.state_dict() | {f"_{k}": torch.tensor(v, dtype=torch.float64) for k, v in numbers.items()}
-
-        about = {**setting, "stages": before[: number + 1]}
-        tensors = kept("stages", [1, json.dumps(about, sort_keys=True), seed], compute)
-        earlier = {key[1:]: tensors.pop(key).item() for key in list(tensors) if key[0] == "_"}
+    for number in range(len(before)):
+        earlier = kept_stage(model, world, setting, number, seed, measure, imitate)
         spent += earlier.pop("seconds")
-        model.load_state_dict(tensors)
     curves = train_stage(model, world, setting, len(before), seed, imitate)
     spent += curves.pop("seconds")
     return {**curves, **earlier, **measure(model, last["size"]), "seconds_trained": spent}
+
+
+def kept_stage(
+    model: CLIP, world: World, setting: dict, number: int, seed: int, measure: Callable[[CLIP, int], dict], imitate=None
+) -> dict[str, float]:
+    """Train one stage and measure, or read both from runs/cache/: `seconds`, `before_...` and `unadapted_...`."""
+    part = setting["stages"][number]
+
+    def compute() -> dict[str, Tensor]:
+        numbers = {"seconds": train_stage(model, world, setting, number, seed, imitate)["seconds"]}
+        sizes = {"before": part["size"], "unadapted": setting["image_size"]}
+        for when, size in list(sizes.items())[: 1 + (part["size"] != setting["image_size"])]:
+            numbers |= {f"{when}_{key}": value for key, value in measure(model, size).items()}
+        return model.state_dict() | {f"_{k}": torch.tensor(v, dtype=torch.float64) for k, v in numbers.items()}
+
+    about = {**setting, "stages": setting["stages"][: number + 1]}
+    tensors = kept("stages", [1, json.dumps(about, sort_keys=True), seed], compute)
+    numbers = {key[1:]: tensors.pop(key).item() for key in list(tensors) if key[0] == "_"}
+    model.load_state_dict(tensors)
+    return numbers
 
 
 def measure_on_emoji(model: CLIP, image_size: int) -> dict[str, float]:
@@ -244,15 +251,10 @@ def imitation(world: World, setting: dict, seed: int) -> Callable | None:
         return None
     if way not in ("features", "similarity"):
         raise ValueError(f"unknown imitate {way!r}; choose from none, features, similarity")
-    about = {**setting, "stages": setting["teacher"], "image_width": 64, "imitate": "none", "teacher": []}
+    about = {**setting, "stages": [setting["teacher"]], "image_width": 64, "teacher": []}
+    about |= {key: TOKENS[key] for key in ("imitate", "imitation")}
     teacher = fresh_model(world, about, seed)
-
-    def compute() -> dict[str, Tensor]:
-        for number in range(len(about["stages"])):
-            train_stage(teacher, world, about, number, seed, None)
-        return teacher.state_dict()
-
-    teacher.load_state_dict(kept("teacher", [1, json.dumps(about, sort_keys=True), seed], compute))
+    kept_stage(teacher, world, about, 0, seed, measure_on_emoji)
     teacher.eval()
 
     def imitate(features: tuple, images: Tensor, ids: Tensor) -> Tensor:

@@ -388,6 +388,6 @@ print(answer(claim, record))  # raises an error if the recorded verdict does not
 # - In `learn`, add `"languages": "en de es fr"`. Four languages in one script get two and a half times as many captions each. Expect all four to
 #   rise above the model of ten, and the others to fall to the control's level. Then try `"ja zh"`, which share characters.
 #
-# **Next.** So far every picture was given to its tower whole, and every caption in full. That is most of what training costs. Notebook 11 begins
+# **Next.** So far every picture was given to its tower whole, and every caption in full. That is most of what training costs. [Notebook 11](11_fewer_image_tokens.ipynb) begins
 # with CLIPA and asks how many tokens of a picture and of a caption a model needs to see while it learns, and whether larger models
 # need fewer.

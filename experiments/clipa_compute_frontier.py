@@ -2,9 +2,9 @@
 
 The runs of `clipa_image_tokens` against what they cost, the short stage with all tokens included. The towers that see
 all tokens, of three widths, make a line: accuracy against the logarithm of FLOPs, straight between them. A run with
-fewer tokens is above that line when no mixture of these widths does as well for its price; it is compared with the
-ends of the line where it is cheaper or dearer than those. FLOPs are counted (`minclip.cost`), seconds measured on one
-thread beside other work.
+fewer tokens is compared with that line at its own price, and with the ends of the line where it is cheaper or dearer
+than those. All runs have the same steps, so the line is not what an optimal use of compute would give. FLOPs are
+counted (`minclip.cost`), seconds measured on one thread beside other work.
 """
 
 import math
@@ -75,8 +75,8 @@ CLAIM = Claim(
     paper="CLIPA (2305.07017)",
     figure="Figure 8",
     statement="At equal compute a larger image tower on fewer tokens is better than a smaller one on all of them.",
-    paper_numbers="ImageNet zero-shot against GFLOPs times samples: 1.4 times less and +3.2 points, 1.7 and +2.5, 2.9 "
-    "and +1.1, 1.8 and +3.6",
+    paper_numbers="ImageNet zero-shot against GFLOPs times samples, read off the plot: 1.4 times less and +3.2 "
+    "points, 1.7 and +2.5, 2.9 and +1.1, 1.8 and +3.6",
     data="emoji at 32 x 32; the runs of clipa-image-tokens; zero-shot top-1 of new drawings among 1,914 names",
     settings=SETTINGS,
     run=train_on_fewer_tokens,

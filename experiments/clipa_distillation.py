@@ -2,9 +2,9 @@
 
 The paper does not distil; CLIP-KD and TinyCLIP do, at equal tokens. Student: a ViT 32 wide on emoji resized to 16
 tokens, 150 steps, measured at 16 x 16. Teacher: 64 wide, all 64 tokens, 300 steps, the same seed (the first stage of
-`clipa_image_tokens`' middle width); it sees the same augmented picture at full size. Added to the
-student's loss: nothing; 5 times (1 - cosine) of the two image features; or the divergence of the batch's softmax from
-the teacher's. The teacher's own cost is not counted.
+`clipa_image_tokens`' middle width); it sees the same augmented picture at full size. Added to the student's loss:
+nothing; 5 times (1 - cosine) of the two image features; or the divergence of the batch's softmax from the teacher's.
+The teacher's own cost is not counted.
 """
 
 from experiments.judging import above

@@ -58,8 +58,9 @@ CLAIM = Claim(
     f"difference between the unseen artist and the known ones has its 95 % interval within {100 * SHARE:.0f} %. "
     "Reported beside it: by width, 4 tokens, and whether the wider tower loses fewer points on the unseen artist.",
     judge=judge,
-    why="Training and test pictures lose the same detail, whoever drew them. For the widest tower alone the unseen "
-    "artist loses 7 % more, in all seeds; its interval reaches over the margin.",
+    why="Training and test pictures lose the same detail, whoever drew them. The shift is mild: accuracy on the "
+    "unseen artist is the higher one, among 467 pictures of other concepts. For the widest tower alone that artist "
+    "loses 7 % more, in all seeds, and the interval reaches over the margin.",
     notebook="11_fewer_image_tokens",
     minutes=0.7,
     columns=("in_distribution", "fxemoji"),

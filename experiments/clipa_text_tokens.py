@@ -3,8 +3,9 @@
 A ViT on 16 x 16 pictures (16 tokens) and a text tower learn from all three captions that an emoji has: its name, a
 sentence with the name, or the name and keywords; 10 tokens on average, 24 at most. For 300 steps captions are cut to 4
 or 8 tokens, start and end counted, so 2 or 6 of content; then 30 steps see all of them. Parts of speech come from the
-repository's word table (`minclip.syntax`); a word that takes several tokens can be cut in two. CLIPA's captions are
-from the web, at most 32 tokens.
+repository's word table (`minclip.syntax`); a word that takes several tokens can be cut in two. Cut to 4 tokens, a
+third of the captions become "a drawing" by truncation, which is built into the data; a skin tone counts as nouns,
+which syntax keeps before the rest. CLIPA's captions are from the web, at most 32 tokens.
 """
 
 from experiments.judging import above

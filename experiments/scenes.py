@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from experiments.emoji import compute_device
-from experiments.tokens import CAPTION_LENGTH, TOKENS, World, fresh_model, short, train_stages
+from experiments.tokens import CAPTION_LENGTH, TOKENS, VERSION, World, fresh_model, short, train_stages
 from minclip.clip import CLIP
 from minclip.data import Pairs, plain
 from minclip.retrieval import recall_at_k
@@ -40,7 +40,8 @@ def scene_world() -> World:
     """The training scenes and their sentences as tokens; every word is one."""
     pairs = scenes(TRAINING, 0, 3)
     tokenizer = Tokenizer.train([texts[0] for texts in pairs.captions], 512)
-    return World(pairs, tokenizer, CaptionTokens(pairs.captions, tokenizer, CAPTION_LENGTH, known_priority), 1.0)
+    tokens = CaptionTokens(pairs.captions, tokenizer, CAPTION_LENGTH, known_priority)
+    return World("scenes", pairs, tokenizer, tokens, 1.0)
 
 
 @torch.no_grad()
@@ -71,7 +72,7 @@ def measure_on_scenes(model: CLIP, image_size: int) -> dict[str, float]:
     }
 
 
-@run_function(version=1, defaults=TOKENS)
+@run_function(version=VERSION, defaults=TOKENS)
 def train_on_scenes(setting: dict, seed: int) -> dict:
     """A CLIP on scenes, stage after stage, measured with all tokens; see `train_stages`."""
     model = fresh_model(scene_world(), setting, seed)

@@ -27,6 +27,7 @@ from minclip.syntax import word_priority
 from minclip.tokenizer import CaptionTokens, Tokenizer
 from minclip.towers import VisionTransformer
 
+VERSION = 1  # of the runs and of what is kept between their stages
 CAPTION_LENGTH = 24  # most tokens of a caption
 MILD = Augmentation(zoom=0.1, shift=0.05, rotate=5, color=0.2, gray=0, hue=0)  # CLIPA crops and changes no colours
 TOKENS = {
@@ -36,6 +37,7 @@ TOKENS = {
     "muon_lr": 0.02,
     "image_width": 64,
     "image_layers": 3,
+    "positions": "learned",  # or sincos, which any grid has; a learned table is interpolated in every step
     "image_size": 32,
     "patch_size": 4,
     "stages": [],  # of `stage`
@@ -101,6 +103,7 @@ def flops_of(setting: dict) -> float:
 class World:
     """What a run learns from: its pairs, their pictures at the run's size, and their captions as tokens."""
 
+    name: str
     pairs: Pairs
     tokenizer: Tokenizer
     tokens: CaptionTokens
@@ -116,8 +119,9 @@ def emoji_world(image_size: int, captions: str, drawings: float, seed: int) -> W
     tokenizer, _ = tokenised()
     if captions == "names":
         names = CaptionTokens([texts[:1] for texts in pairs.captions], tokenizer, CONTEXT_LENGTH)
-        return World(pairs, tokenizer, names, 1.0)
-    return World(pairs, tokenizer, CaptionTokens(pairs.captions, tokenizer, CAPTION_LENGTH, word_priority), 1 / 3)
+        return World("emoji", pairs, tokenizer, names, 1.0)
+    tokens = CaptionTokens(pairs.captions, tokenizer, CAPTION_LENGTH, word_priority)
+    return World("emoji", pairs, tokenizer, tokens, 1 / 3)
 
 
 def some_drawings(labels: Tensor, share: float, seed: int) -> Tensor:
@@ -136,7 +140,8 @@ def vision_tower(setting: dict) -> VisionTransformer:
     """The ViT of a setting, with fresh weights."""
     width = setting["image_width"]
     heads = max(1, width // 32)
-    return VisionTransformer(setting["image_size"], setting["patch_size"], width, setting["image_layers"], heads)
+    shape = setting["image_size"], setting["patch_size"], width, setting["image_layers"], heads
+    return VisionTransformer(*shape, positions=setting["positions"])
 
 
 def fresh_model(world: World, setting: dict, seed: int) -> CLIP:
@@ -221,7 +226,8 @@ def kept_stage(
         return model.state_dict() | {f"_{k}": torch.tensor(v, dtype=torch.float64) for k, v in numbers.items()}
 
     about = {**setting, "stages": setting["stages"][: number + 1]}
-    tensors = kept("stages", [1, json.dumps(about, sort_keys=True), seed], compute)
+    about = {key: value for key, value in about.items() if value != TOKENS[key]}
+    tensors = kept("stages", [VERSION, world.name, json.dumps(about, sort_keys=True), seed], compute)
     numbers = {key[1:]: tensors.pop(key).item() for key in list(tensors) if key[0] == "_"}
     model.load_state_dict(tensors)
     return numbers
@@ -271,7 +277,7 @@ def imitation(world: World, setting: dict, seed: int) -> Callable | None:
     return imitate
 
 
-@run_function(version=1, defaults=TOKENS)
+@run_function(version=VERSION, defaults=TOKENS)
 def train_on_fewer_tokens(setting: dict, seed: int) -> dict:
     """A CLIP on emoji, stage after stage, measured with all tokens; see `train_stages`."""
     world = emoji_world(setting["image_size"], setting["captions"], setting["drawings"], seed)

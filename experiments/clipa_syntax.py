@@ -61,7 +61,9 @@ CLAIM = Claim(
     f"{100 * MARGIN:.0f} points, each with the 95 % interval above zero and the same sign in every seed. Reported "
     "beside it, with the same margin: asked for adjectives, where the policy should lose; for both; with 6 tokens.",
     judge=judge,
-    why="",
+    why="Partly built into the grammar: two words are two nouns, so shapes must be learned, and colours, the easier "
+    "clue, cannot be; asked for colours the policy falls to chance, where random words teach all of them. Four words "
+    "keep one adjective, too, and are better than whole sentences at both: 74 against 47 % of the 64 pairs.",
     notebook="12_fewer_text_tokens",
     minutes=0.4,
     columns=("noun", "adjective", "both", "retrieval"),

@@ -39,7 +39,7 @@ class BatchConfig:
     image_keep: float = 1.0
     """the share of the patches that training pictures show (ViT only; the others are not computed)"""
     image_masking: str = "random"
-    """which patches stay: random, grid (one of each window) or block (a square)"""
+    """which patches stay: random, grid (one of each window) or block (a square); ViT only"""
     text_tokens: int = 0
     """most tokens of a training caption, start and end counted; 0 for all"""
     text_masking: str = "truncate"
@@ -64,9 +64,12 @@ def check_batches(config: BatchConfig) -> None:
     if not 0 < keep <= 1:
         raise ValueError(f"image_keep is {keep}; it is a share of the patches: choose one in (0, 1]")
     if config.model.image_tower != "vit":
-        if keep < 1:
-            tower = config.model.image_tower
-            raise ValueError(f"image_keep is {keep}, but image_tower {tower} has no patches; choose vit, or keep 1")
+        for name, plain in (("image_keep", 1), ("image_masking", BatchConfig.image_masking)):
+            given, tower = getattr(config, name), config.model.image_tower
+            if given != plain:
+                raise ValueError(
+                    f"{name} is {given}, but image_tower {tower} has no patches; choose vit, or {name} {plain}"
+                )
         return
     sizes = {"image_size": config.model.image_size, "early_image_size": image_size_at(config, 0)}
     for name, size in sizes.items():

@@ -177,9 +177,9 @@ def start_from(model: CLIP, start: CLIP) -> str:
     """Give `model`, in place, the weights of the trained model `start`; returns in words what was taken and changed.
 
     Both are from `build_clip`. At another image_size, learned positions are interpolated (bicubic; so a tower
-    trains on small pictures first, CLIPA section 3), at another context_length the text tower's (linear). With
-    another loss, the scalars stay those of `model`: they mean something else. Raises ValueError for any other
-    difference of shape, naming both values.
+    trains on small pictures first, CLIPA section 3). The text tower's are cut to a shorter context_length and
+    interpolated to a longer one (linear). With another loss, the scalars stay those of `model`: they mean something
+    else. Raises ValueError for any other difference of shape, naming both values.
     """
     here, there = asdict(model.config), asdict(start.config)
     changed = [key for key in here if here[key] != there[key]]

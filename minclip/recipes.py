@@ -218,9 +218,9 @@ def train_config(recipe: Recipe, number: int, output_dir: str | Path) -> "TrainC
 def train_recipe(recipe: Recipe, output_dir: str | Path, pairs: Pairs | None = None, **changes: object) -> list[dict]:
     """Train all stages; returns the `metrics.json` of each.
 
-    A finished stage is not run again, an unfinished one goes on from its checkpoint. pairs: instead of the recipe's
-    data; changes: fields of TrainConfig for every stage, such as seed or precision. Raises ValueError when a finished
-    stage had other settings.
+    A finished stage is not run again, an unfinished one goes on from its checkpoint, or begins anew before its first
+    one. pairs: instead of the recipe's data; changes: fields of TrainConfig for every stage, such as seed or
+    precision. Raises ValueError when a stage was run or begun with other settings.
     """
     from minclip.train import train
 
@@ -237,10 +237,9 @@ def train_recipe(recipe: Recipe, output_dir: str | Path, pairs: Pairs | None = N
 
 def check_same(folder: Path, config: "TrainConfig") -> None:
     """Raise ValueError when the finished run in `folder` had other settings than `config`, naming them."""
-    known = json.loads((folder / "config.json").read_text())["train"]
-    wanted = {key: value for key, value in runs.flat(asdict(config)).items() if key != "init_from"}
-    changed = [f"{key}: {known.get(key)} -> {value}" for key, value in wanted.items() if known.get(key) != value]
-    if changed:
+    from minclip.train import TrainConfig
+
+    if changed := runs.changes(folder, asdict(config), asdict(TrainConfig())):
         raise ValueError(
             f"{folder} holds a finished run with other settings ({'; '.join(changed)}); use another folder"
         )

@@ -21,7 +21,7 @@ FREE = ("resume", "overwrite", "output_dir", "log_every", "checkpoint_every", "t
 def check_output_dir(output: Path | None, config: dict, defaults: dict) -> None:
     """Raise FileExistsError or ValueError unless a run with `config` may be written to `output`.
 
-    defaults: what a setting is in a run that was begun before the setting existed.
+    defaults: as in `changes`.
     """
     resume, overwrite = config["resume"], config["overwrite"]
     if resume and overwrite:
@@ -38,10 +38,22 @@ def check_output_dir(output: Path | None, config: dict, defaults: dict) -> None:
         raise FileExistsError(f"{output} already holds {kind} run; use --resume, --overwrite or another --output_dir")
     if finished:
         raise FileExistsError(f"the run in {output} is finished; there is nothing to resume")
-    known = {**flat(defaults), **json.loads((output / "config.json").read_text())["train"]}
-    changed = [f"{key}: {known.get(key)} -> {value}" for key, value in flat(config).items() if known.get(key) != value]
-    if changed:
+    if changed := changes(output, config, defaults):
         raise ValueError(f"{output} holds a run with other settings ({'; '.join(changed)}); resume with the same ones")
+
+
+def changes(output: Path, config: dict, defaults: dict) -> list[str]:
+    """The settings in which `config` differs from the run in `output`, each as `name: there -> here`.
+
+    defaults: what a setting is in a run that was begun before the setting existed. Of `init_from` it counts only
+    whether there is one: the same folder may be spelt otherwise, or have moved. A run with a checkpoint goes on
+    from that; one without begins anew, from the folder that it is given now.
+    """
+    known, wanted = {**flat(defaults), **json.loads((output / "config.json").read_text())["train"]}, flat(config)
+    differ = [key for key, value in wanted.items() if known.get(key) != value]
+    if known.get("init_from") and wanted.get("init_from"):
+        differ = [key for key in differ if key != "init_from"]
+    return [f"{key}: {known.get(key)} -> {wanted[key]}" for key in differ]
 
 
 def flat(config: dict) -> dict:

@@ -63,9 +63,13 @@ def sincos_positions(side: int, width: int) -> Tensor:
 
 
 def fit_text_positions(embedding: Tensor, length: int) -> Tensor:
-    """Embeddings of a text tower's positions, `[L, W]`, for another context length (linear): `[length, W]`."""
-    if len(embedding) == length:
-        return embedding
+    """Embeddings of a text tower's positions, `[L, W]`, for another context length: `[length, W]`.
+
+    A shorter one takes the first rows: a caption that fits keeps its positions, as when a tower trains on few text
+    tokens (CLIPA section 3). For a longer one they are interpolated (linear).
+    """
+    if length <= len(embedding):
+        return embedding[:length]
     return F.interpolate(embedding.T[None], length, mode="linear", align_corners=False)[0].T
 
 

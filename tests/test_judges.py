@@ -285,6 +285,7 @@ IMAGE_TOKENS = [
     decides(minus(drop4(32), drop4(128)), 0.01),
     Expected(minus(share_lost(32, 16), share_lost(128, 16)), 0.05),
     Expected(minus(share_lost(32, 4), share_lost(128, 4)), 0.05),
+    Expected(lambda v: -float(np.polyfit([0, 1, 2], [drop16(w)(v) for w in WIDE], 1)[0])),  # widths double
     *(Expected(minus(drop16(32, (s,)), drop16(128, (s,))), 0.01) for s in FOUR),
     *(expected for width in WIDE for expected in drops_of(width)),
 ]
@@ -316,10 +317,10 @@ SYNTAX = [
 ]
 
 
-def gained(name: str, before: str = "before") -> Callable:
+def gained(name: str, before: str = "before", of: str = "64 wide, all 64") -> Callable:
     """By the last stage, more than the tower that had all tokens from the start gained by it."""
     own = lambda v, name, before: v(name) - v(name, f"{before}_in_distribution")  # noqa: E731
-    return lambda v: own(v, name, before) - own(v, "64 wide, all 64", "before")
+    return lambda v: own(v, name, before) - own(v, of, "before")
 
 
 RESIZED, TO_16 = "64 wide, resize 16", "64 wide, random 16"
@@ -331,6 +332,10 @@ FULL_TOKEN_TUNING = [
     Expected(over(f"{RESIZED}, 90 steps", "64 wide, all 64"), 0.02),
     Expected(over(f"{TO_16}, 90 steps", TO_16), 0.01),
     Expected(over(f"{TO_16}, 90 steps", "64 wide, all 64"), 0.02),
+    Expected(gained("sincos, resize 16", of="sincos, all 64"), 0.01),
+    Expected(over("sincos, resize 16", "sincos, all 64"), 0.02),
+    Expected(over("sincos, resize 16, 90 steps", "sincos, all 64"), 0.02),
+    Expected(gained("resize 16, tuned at 16 x 16"), 0.01),
 ]
 
 
@@ -340,18 +345,19 @@ def macs(width: int, patches: int) -> int:
     return 48 * patches * width + 3 * block(patches, width) + 128 * width + block(8, 64) + 128 * 64
 
 
-def training_price(setting: str) -> float:
-    """Of 300 steps with some patches and 30 with all, in whatever unit."""
+def training_price(setting: str, tuned: int = 1) -> float:
+    """Of 300 steps with some patches and 30 with all (tuned 0: without them), in whatever unit."""
     width, patches = int(setting.split()[0]), int(setting.split()[-1])
-    return 300 * macs(width, patches) + 30 * macs(width, 64)
+    return 300 * macs(width, patches) + tuned * 30 * macs(width, 64)
 
 
-def over_line(settings: list[str], by: str = "FLOPs") -> Callable:
+def over_line(settings: list[str], by: str = "FLOPs", tuned: int = 1) -> Callable:
     def number(v):
-        price = {"FLOPs": training_price, "seconds": lambda s: v.average(s, "seconds_trained")}[by]
+        price = {"FLOPs": lambda s: training_price(s, tuned), "seconds": lambda s: v.average(s, "seconds_trained")}[by]
+        key = "in_distribution" if tuned else "before_in_distribution"
         full = [f"{width} wide, all 64" for width in WIDE]
-        xs, ys = [math.log(price(s)) for s in full], [v(s) for s in full]
-        return mean(v(s) - float(np.interp(math.log(price(s)), xs, ys)) for s in settings)
+        xs, ys = [math.log(price(s)) for s in full], [v(s, key) for s in full]
+        return mean(v(s, key) - float(np.interp(math.log(price(s)), xs, ys)) for s in settings)
 
     return number
 
@@ -363,6 +369,8 @@ FRONTIER = [
     Expected(over_line(WIDER[1:]), 0.01),
     Expected(over_line([f"{w} wide, {s} 16" for w in (64, 128) for s in MASKS]), 0.01),
     Expected(over_line(["64 wide, resize 4", "128 wide, resize 4"]), 0.01),
+    Expected(over_line(WIDER, tuned=0), 0.01),
+    Expected(over_line(["64 wide, resize 4", "128 wide, resize 4"], tuned=0), 0.01),
 ]
 
 
@@ -607,7 +615,14 @@ def tuning(control_before: float) -> Callable:
     now = {"all": 0.32, "resize": 0.26, "random": 0.22, "grid": 0.2, "block": 0.21}
     more = {"resize, 60": 0.9, "resize, 90": 0.29, "random, 60": 0.9, "random, 90": 0.225}
 
+    others = {  # before, after
+        "sincos, all 64": (0.3, 0.35), "sincos, resize 16": (0.2, 0.31), "sincos, resize 16, 90 steps": (0.2, 0.38),
+        "resize 16, tuned at 16 x 16": (0.2, 0.24),
+    }  # fmt: skip
+
     def value(name):
+        if name in others:
+            return dict(zip(("before_in_distribution", "in_distribution"), others[name]))
         _, _, how, steps = by_width(name)
         after = more[f"{how}, {steps.split()[0]}"] if steps else now[how]
         keys = ("before_in_distribution", "unadapted_in_distribution", "in_distribution")
@@ -617,12 +632,17 @@ def tuning(control_before: float) -> Callable:
 
 
 def flat_line(resized: tuple, masked: float, four: float) -> Callable:
-    """All tokens give 30 % to every width: the line is flat, and no price matters."""
+    """All tokens give 30 % to every width: the line is flat, and no price matters; so before, at 10 points less.
+
+    Then what is resized to 16 tokens is 3 points lower than in the end, and to 4 tokens as high.
+    """
 
     def value(name):
         i, tokens, how, _ = by_width(name)
         found = 0.3 if tokens == 64 else four if tokens == 4 else resized[i] if how == "resize" else masked
-        return {"in_distribution": found, "seconds_trained": 10.0 * (1 + i) * tokens}
+        before = found - {64: 0.1, 16: 0.03, 4: 0}[tokens]
+        took = 10.0 * (1 + i) * tokens
+        return {"in_distribution": found, "before_in_distribution": before, "seconds_trained": took}
 
     return value
 
@@ -682,14 +702,15 @@ BY_HAND = {
     "clipa-image-tokens": [
         (
             image_tokens((0.08, 0.05, 0.03), (0.12, 0.09, 0.06), (0.1, 0.02, -0.03)),
-            [(0.05, YES), (0.06, YES), (0.325, YES), (0.45, YES), *[(0.05, YES)] * 4, (0.08, YES), (0.12, YES),
-             (0.1, YES), (0.05, YES), (0.09, YES), (0.02, YES), (0.03, YES), (0.06, YES), (-0.03, CONTRARY)],
+            [(0.05, YES), (0.06, YES), (0.325, YES), (0.45, YES), (0.025, YES), *[(0.05, YES)] * 4, (0.08, YES),
+             (0.12, YES), (0.1, YES), (0.05, YES), (0.09, YES), (0.02, YES), (0.03, YES), (0.06, YES),
+             (-0.03, CONTRARY)],
             YES,
         ),
         (
             image_tokens((0.05, 0.05, 0.05), (0.03, 0.05, 0.06), (0, 0, 0)),
-            [(0, NO), (-0.03, CONTRARY), (0.125, YES), (0, NO), *[(0, NO)] * 4, (0.05, YES), (0.03, YES), (0, NO),
-             (0.05, YES), (0.05, YES), (0, NO), (0.05, YES), (0.06, YES), (0, NO)],
+            [(0, NO), (-0.03, CONTRARY), (0.125, YES), (0, NO), (0, NO), *[(0, NO)] * 4, (0.05, YES), (0.03, YES),
+             (0, NO), (0.05, YES), (0.05, YES), (0, NO), (0.05, YES), (0.06, YES), (0, NO)],
             NO,
         ),
     ],
@@ -737,24 +758,26 @@ BY_HAND = {
     "clipa-full-token-tuning": [
         (
             tuning(0.3),
-            [(0.04, YES), (0.04, YES), (0.14, YES), (0.03, YES), (-0.03, CONTRARY), (0.005, NO), (-0.095, CONTRARY)],
+            [(0.04, YES), (0.04, YES), (0.14, YES), (0.03, YES), (-0.03, CONTRARY), (0.005, NO), (-0.095, CONTRARY),
+             (0.06, YES), (-0.04, CONTRARY), (0.03, YES), (0.02, YES)],
             YES,
         ),
         (
             tuning(0.265),
-            [(0.005, NO), (0.005, NO), (0.105, YES), (0.03, YES), (-0.03, CONTRARY), (0.005, NO), (-0.095, CONTRARY)],
+            [(0.005, NO), (0.005, NO), (0.105, YES), (0.03, YES), (-0.03, CONTRARY), (0.005, NO), (-0.095, CONTRARY),
+             (0.06, YES), (-0.04, CONTRARY), (0.03, YES), (-0.015, CONTRARY)],
             NO,
         ),
     ],
     "clipa-compute-frontier": [
         (
             flat_line((0.1, 0.34, 0.38), 0.25, 0.305),
-            [(0.06, YES), (0.06, YES), (0.08, YES), (-0.05, CONTRARY), (0.005, NO)],
+            [(0.06, YES), (0.06, YES), (0.08, YES), (-0.05, CONTRARY), (0.005, NO), (0.13, YES), (0.105, YES)],
             YES,
         ),
         (
-            flat_line((0.9, 0.24, 0.37), 0.32, 0.33),
-            [(0.005, NO), (0.005, NO), (0.07, YES), (0.02, YES), (0.03, YES)],
+            flat_line((0.9, 0.24, 0.37), 0.32, 0.18),
+            [(0.005, NO), (0.005, NO), (0.07, YES), (0.02, YES), (-0.12, CONTRARY), (0.075, YES), (-0.02, CONTRARY)],
             NO,
         ),
     ],

@@ -1,9 +1,9 @@
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
-from minclip import cost, recipes
+from minclip import cost, recipes, runs
 from minclip.clip import CLIP, CLIPConfig
 from minclip.recipes import RECIPES, Recipe, Stage
 from minclip.train import train
@@ -159,8 +159,10 @@ def test_stages_start_from_the_folder_before(tmp_path):
             recipes.train_config(TINY, number, tmp_path)
 
 
-def test_a_recipe_trains_its_stages_and_goes_on_where_it_stopped(tmp_path, tiny_pairs, monkeypatch, capsys):
+@pytest.mark.parametrize("stopped", [1, 3])  # before the checkpoint of step 2, behind it
+def test_a_recipe_trains_its_stages_and_goes_on_where_it_stopped(stopped, tmp_path, tiny_pairs, monkeypatch, capsys):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
+    monkeypatch.chdir(tmp_path)  # the recipe is begun in `parts` and goes on in /.../parts
     first, second = recipes.train_recipe(TINY, whole, tiny_pairs, **QUICK)
     assert (first["max_steps"], second["max_steps"]) == (6, 4)
     assert CLIP.from_pretrained(whole / "2_finetune").config.image_size == 16
@@ -169,13 +171,12 @@ def test_a_recipe_trains_its_stages_and_goes_on_where_it_stopped(tmp_path, tiny_
         pass
 
     def stop(done, model):
-        if done == 3:
+        if done == stopped:
             raise Stop
 
-    # Stopped in the second stage, behind its checkpoint at step 2.
-    train(replace(recipes.train_config(TINY, 1, parts), **QUICK), pairs=tiny_pairs)
+    train(replace(recipes.train_config(TINY, 1, "parts"), **QUICK), pairs=tiny_pairs)
     with pytest.raises(Stop):
-        train(replace(recipes.train_config(TINY, 2, parts), **QUICK), stop, pairs=tiny_pairs)
+        train(replace(recipes.train_config(TINY, 2, "parts"), **QUICK), stop, pairs=tiny_pairs)
     before = (parts / "1_pretrain" / "metrics.json").stat().st_mtime_ns
     capsys.readouterr()
     recipes.train_recipe(TINY, parts, tiny_pairs, **QUICK)
@@ -189,6 +190,19 @@ def test_a_recipe_trains_its_stages_and_goes_on_where_it_stopped(tmp_path, tiny_
 
     with pytest.raises(ValueError, match=r"1_pretrain holds a finished run with other settings \(seed: 0 -> 1\)"):
         recipes.train_recipe(TINY, parts, tiny_pairs, seed=1, **QUICK)
+    again = recipes.train_recipe(TINY, "parts", tiny_pairs, **QUICK)
+    assert capsys.readouterr().out.count("is finished") == 2 and len(again) == 2
+
+
+def test_a_stage_finished_before_a_setting_existed_had_its_default(tmp_path):
+    wanted = replace(recipes.train_config(TINY, 1, tmp_path), image_keep=1.0, image_masking="random")
+    known = runs.flat(asdict(wanted))
+    for name in ("image_keep", "image_masking", "init_from", "augmentation.erase", "model.dropout"):
+        del known[name]
+    (tmp_path / "config.json").write_text(json.dumps({"train": known}))
+    recipes.check_same(tmp_path, wanted)
+    with pytest.raises(ValueError, match=r"other settings \(image_keep: 1.0 -> 0.5; image_masking: random -> grid\)"):
+        recipes.check_same(tmp_path, replace(wanted, image_keep=0.5, image_masking="grid"))
 
 
 def test_the_command_line_prints_costs(capsys):

@@ -196,7 +196,11 @@ def test_bad_input_is_one_sentence_on_the_command_line(tmp_path, caption_folder)
         ({"image_keep": 1.5, "model": replace(TINY, image_tower="resnet")}, "image_keep is 1.5; .* in"),
         (
             {"image_keep": 0.5, "model": replace(TINY, image_tower="resnet")},
-            "image_keep is 0.5, but image_tower resnet",
+            "image_keep is 0.5, but image_tower resnet has no patches; choose vit, or image_keep 1$",
+        ),
+        (
+            {"image_masking": "grid", "model": replace(TINY, image_tower="resnet")},
+            "image_masking is grid, but image_tower resnet has no patches; choose vit, or image_masking random$",
         ),
         ({"image_keep": 0.5, "image_masking": "grid"}, "image_size 16: grid cannot keep 0.5 of 2 x 2 patches"),
         (
@@ -494,6 +498,18 @@ def test_a_larger_model_starts_as_the_small_one_on_large_pictures(shape):
     assert_close(after["text_tower.position_embedding"], torch.from_numpy(linear))
 
 
+def test_a_model_for_shorter_captions_starts_as_the_one_for_long_ones():
+    long, short = (
+        perturbed(build_clip(TINY)).double().eval(),
+        build_clip(replace(TINY, context_length=8)).double().eval(),
+    )
+    ids = torch.randint(3, 300, (4, 8), generator=torch.Generator().manual_seed(0))
+    ids[:, 0], ids[:, 7] = START_ID, END_ID
+    assert_differ(short.encode_text(ids), long.encode_text(ids))
+    assert start_from(short, long) == "weights and tokenizer, context_length 12 -> 8"
+    assert torch.equal(short.encode_text(ids), long.encode_text(ids))
+
+
 @pytest.mark.parametrize("old, new", [("softmax", "sigmoid"), ("sigmoid", "softmax")])
 def test_another_loss_has_its_own_scalars(old, new):
     start, model = perturbed(build_clip(replace(TINY, loss=old))), build_clip(replace(TINY, loss=new))
@@ -556,10 +572,31 @@ def test_few_tokens_first_then_all_and_a_stopped_run_goes_on_from_its_own_state(
     train(config(tmp_path / "whole", **tuned), pairs=tiny_pairs)
     with pytest.raises(Stop):
         train(config(tmp_path / "broken", **tuned), on_step=stop_after(7), pairs=tiny_pairs)
-    shutil.rmtree(first)  # what a run started from is not needed to go on with it
+    shutil.rmtree(first)  # what a run started from is not needed to go on with it, whatever is now said to be its place
+    tuned |= {"init_from": str(tmp_path / "moved")}
     train(config(tmp_path / "broken", resume=True, **tuned), pairs=tiny_pairs)
     assert losses(tmp_path / "broken") == losses(tmp_path / "whole")
     assert all(torch.equal(weights(tmp_path / "whole")[k], v) for k, v in weights(tmp_path / "broken").items())
+    assert json.loads((tmp_path / "broken/config.json").read_text())["train"]["init_from"] == str(first)
+
+
+def test_before_its_first_checkpoint_a_run_begins_anew_from_the_folder_that_it_is_given(started, tmp_path, tiny_pairs):
+    import shutil
+
+    first, moved, few = tmp_path / "first", tmp_path / "moved", {"max_steps": 4}
+    shutil.copytree(started, first)
+    train(config(tmp_path / "whole", init_from=str(first), **few), pairs=tiny_pairs)
+    for name, start in (("tuned", str(first)), ("fresh", "")):
+        with pytest.raises(Stop):
+            train(config(tmp_path / name, init_from=start, **few), on_step=stop_after(2), pairs=tiny_pairs)
+    first.rename(moved)
+    with pytest.raises(ValueError, match=r"tuned holds a run with other settings \(init_from: .*first -> \)"):
+        train(config(tmp_path / "tuned", resume=True, **few), pairs=tiny_pairs)
+    with pytest.raises(ValueError, match=r"fresh holds a run with other settings \(init_from:  -> .*moved\)"):
+        train(config(tmp_path / "fresh", resume=True, init_from=str(moved), **few), pairs=tiny_pairs)
+    train(config(tmp_path / "tuned", resume=True, init_from=str(moved), **few), pairs=tiny_pairs)
+    assert losses(tmp_path / "tuned") == losses(tmp_path / "whole") and len(losses(tmp_path / "whole")) == 4
+    assert json.loads((tmp_path / "tuned/config.json").read_text())["train"]["init_from"] == str(moved)
 
 
 def test_a_checkpoint_that_is_none_is_named(started, tmp_path, tiny_pairs):

@@ -233,8 +233,10 @@ plt.show()
 # larger models. In reading the left panel, remember that the exam asks with names, and that a tower which saw only two tokens
 # at a time has never read a long one.
 #
-# TODO(outcome: clipa-text-tokens: the order of the four at 4 tokens, and of the two at 8, before and after stage 2; whether syntax is ahead of each of the
-# others by more than a point; whether anything is gained.)
+# With 4 tokens, syntax is first (9.7 %), then truncation (8.4), random (4.5) and block (4.4); whole captions give 13.9. The lead over random words is
+# 5.1 points and certain, the lead over truncation 1.3 points and not, with three seeds. With 8 tokens both are level with whole captions.
+# The short stage at the end changes little. That truncation does so well has a reason: a third of the captions is a bare name, whose
+# first two tokens are the best there are.
 #
 # ## 6. Nouns or adjectives
 #
@@ -268,7 +270,10 @@ plt.show()
 # How to read it. Within a pair of bars, the gap says what the captions have taught. Between pairs, compare bars of one colour. For the noun-first policy
 # to be a good *general* policy, it would have to win for blue bars and not lose for orange ones. With 6 tokens, so four words, there is often room for both.
 #
-# TODO(outcome: clipa-syntax: blue bars at 4 tokens, syntax against each other one; what the orange bars pay; 6 tokens.)
+# With two words, syntax teaches the shapes: 92 % against 13 to 25 % for the others, and against 49 % for whole sentences. What is left out cannot distract: every
+# word that stays is a noun, and colours, which are so much easier, give no way around them. The price is paid in orange: 15 %, near chance,
+# where random and block have nearly all colours. With four words the price is gone: 75 % of shapes *and* 98 % of colours, so 74 % of both together,
+# where whole sentences reach 47 %.
 #
 # ## 7. Retrieval against classification
 #

@@ -83,7 +83,8 @@ CLAIM = Claim(
     rule="The two wider towers, trained on pictures resized to 16 of 64 tokens and tuned on all, are above the line of "
     "accuracy against the logarithm of FLOPs through the three towers with all tokens, on average by more than "
     f"{100 * MARGIN:.0f} point, with the 95 % interval above zero and the same sign in every seed. Reported beside it, "
-    "with the same margin: by seconds, the widest alone, masks, 4 tokens; and all before the last stage.",
+    "with the same margin: by seconds, the widest alone, masks, 4 tokens; and, added when the verdict was known, "
+    "before the last stage.",
     judge=judge,
     why="The last stage at full size costs nearly as much as all before it and takes from the resized towers what "
     "they had. Without it, measured at the size that they know, they are far above the line: at this scale small "

@@ -55,7 +55,9 @@ CLAIM = Claim(
     "above zero and the same sign in every seed. Reported beside it, with the same margin: matching the batch's "
     "softmax, an unseen artist, and the teacher itself above the student alone.",
     judge=judge,
-    why="",
+    why="150 steps leave the student at 5.5 %, with a teacher or without, though the teacher has 13.9 %; on the "
+    "unseen artist, matching similarities gains 1.8 points in all three seeds, under the margin. A step with a "
+    "teacher takes 1.7 times as long, which alone would buy more.",
     notebook="13_full_token_fine_tuning",
     minutes=1.0,
     columns=("in_distribution", "before_in_distribution", "fxemoji", "retrieval", "seconds_trained"),

@@ -94,7 +94,9 @@ CLAIM = Claim(
     run=train_on_fewer_tokens,
     rule=f"For 16 and for 4 of 64 tokens, the drop of the narrowest tower is above that of the widest by more than "
     f"{100 * LAW:.0f} point, mean of the strategies, with the 95 % interval above zero and the same sign in every "
-    "seed. Reported beside it: drops as shares (margin 5 %), each strategy, each width, before the last stage.",
+    "seed. Reported beside it: drops as shares (margin 5 %), each strategy, each width; added when the verdict was "
+    "known: the slope "
+    "(margin half a point), and the drop before the last stage.",
     judge=judge,
     why="No tower here is limited by its size: all are limited by 300 steps, and small pictures teach more in a step. "
     "Before the last stage the resized towers, measured at their own size, are ahead of those with all tokens; the "

@@ -56,7 +56,8 @@ CLAIM = Claim(
     run=train_on_fewer_tokens,
     rule="The share of its accuracy that the tower loses with 16 of 64 tokens, mean of widths and strategies: the "
     f"difference between the unseen artist and the known ones has its 95 % interval within {100 * SHARE:.0f} %. "
-    "Reported beside it: by width, 4 tokens, and whether the wider tower loses fewer points on the unseen artist.",
+    "Reported beside it: by width, 4 tokens, and whether the wider tower loses fewer points on the unseen artist "
+    "(margin 1 point).",
     judge=judge,
     why="Training and test pictures lose the same detail, whoever drew them. The shift is mild: accuracy on the "
     "unseen artist is the higher one, among 467 pictures of other concepts. For the widest tower alone that artist "

@@ -70,4 +70,5 @@ CLAIM = Claim(
     notebook="12_fewer_text_tokens",
     minutes=0.7,
     columns=("in_distribution", "fxemoji", "retrieval", "before_in_distribution", "seconds_trained"),
+    n_seeds=5,
 )

@@ -111,9 +111,15 @@ class World:
 
 
 @lru_cache
+def emoji_pairs(split: str, image_size: int) -> Pairs:
+    """The pairs of a split, their pictures uint8 `[N, 3, S, S]`."""
+    return load_pairs("emoji", split, image_size)
+
+
+@lru_cache
 def emoji_world(image_size: int, captions: str, drawings: float, seed: int) -> World:
     """The emoji's training pairs: their names, or all their captions; of each concept all drawings, or a share."""
-    pairs = load_pairs("emoji", "train", image_size)
+    pairs = emoji_pairs("train", image_size)
     if drawings < 1:
         pairs = pairs.select(some_drawings(pairs.labels, drawings, seed))
     tokenizer, _ = tokenised()
@@ -236,13 +242,7 @@ def kept_stage(
 def measure_on_emoji(model: CLIP, image_size: int) -> dict[str, float]:
     """What `evaluate` says of the emoji at a size, with all patches and words."""
     with short():
-        return evaluate(model, {split: plain(pictures(split), image_size) for split in TEST_SPLITS})
-
-
-@lru_cache
-def pictures(split: str) -> Tensor:
-    """The pictures of a split, uint8 `[N, 3, 32, 32]`."""
-    return load_pairs("emoji", split, 32).images
+        return evaluate(model, {split: plain(emoji_pairs(split, 32).images, image_size) for split in TEST_SPLITS})
 
 
 def imitation(world: World, setting: dict, seed: int) -> Callable | None:

@@ -313,8 +313,8 @@ plt.show()
 # above the circles. The two exams are of different difficulty, and a share is only one way to make them comparable; where retrieval is
 # low to begin with, its share moves easily.
 #
-# TODO(outcome: clipa-retrieval-gap: the share lost in each, at 16 tokens by resizing and at random and at 4; which is larger and whether the interval
-# says so.)
+# With 16 tokens both exams lose alike: retrieval 3.6 % less than classification, with an interval of 13 to each side. With 4 tokens retrieval loses more, by
+# 8.6 % in all three seeds. What is lost is the shapes; colours are always known.
 #
 # ## 8. The check
 #
@@ -338,7 +338,9 @@ for id, record in records.items():
     print()
 
 # %% [markdown]
-# TODO(outcome: clipa-text-tokens, clipa-syntax, clipa-retrieval-gap: the three verdicts in words, and the likely reasons.)
+# **Syntax** is reproduced where nouns are asked for, and it can lose: asked for colours, the same towers know nothing. With four words it is better than whole
+# sentences at both. **The four ways to shorten** real captions are open: VERDICT_TEXT. **Retrieval** is inconclusive: at 16 tokens
+# nothing shows, at 4 it does, and the two exams differ in more than their name.
 #
 # Know the limits. In the scenes the result about nouns is partly built in: the grammar has one token for each word, every sentence has a noun, and the
 # exam asks in single words. Captions of emoji are short to begin with, and a third of them is a bare name. The word table makes errors that a tagger would

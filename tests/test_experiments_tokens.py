@@ -369,7 +369,7 @@ def test_emoji_and_scenes_keep_stages_of_their_own(cache, small_scenes):
 def test_emoji_are_measured_at_the_size_that_is_asked_for(monkeypatch, world):
     asked, given = [], {}
     monkeypatch.setattr(tokens, "load_pairs", lambda *about: asked.append(about) or world.pairs)
-    monkeypatch.setattr(tokens, "pictures", tokens.pictures.__wrapped__)
+    monkeypatch.setattr(tokens, "emoji_pairs", tokens.emoji_pairs.__wrapped__)
     monkeypatch.setattr(tokens, "evaluate", lambda model, pictures: given.update(pictures) or {"a": 1.0})
     for size in (32, 16):
         assert tokens.measure_on_emoji("a model", size) == {"a": 1.0}

@@ -86,9 +86,9 @@ CLAIM = Claim(
     "with the same margin: by seconds, the widest alone, masks, 4 tokens; and, added when the verdict was known, "
     "before the last stage.",
     judge=judge,
-    why="The last stage at full size costs nearly as much as all before it and takes from the resized towers what "
-    "they had. Without it, measured at the size that they know, they are far above the line: at this scale small "
-    "pictures are the better use of compute, and full ones are not needed at all.",
+    why="The last stage at full size costs nearly half as much as all before it and takes from the resized towers "
+    "what they had. Without it, measured at the size that they know, they are far above the line: in so few steps, "
+    "with positions to be learned, small pictures are the better use of compute.",
     notebook="13_full_token_fine_tuning",
     minutes=0.7,
     columns=("in_distribution", "seconds_trained"),

@@ -98,8 +98,9 @@ CLAIM = Claim(
     "known: the slope "
     "(margin half a point), and the drop before the last stage.",
     judge=judge,
-    why="No tower here is limited by its size: all are limited by 300 steps, and small pictures teach more in a step. "
-    "Before the last stage the resized towers, measured at their own size, are ahead of those with all tokens; the "
+    why="No tower here is limited by its size: all are limited by 300 steps, and small pictures teach more in a step, "
+    "partly since they have fewer positions to learn (with fixed ones all tokens are ahead, see "
+    "clipa-full-token-tuning). Before the last stage the resized towers, measured at their own size, are ahead; the "
     "verdict is about what 30 steps at another resolution leave of that. With 4 tokens all fall to 2 or 3 %, so that "
     "the drop in points is what there was to lose; as shares the widths are alike.",
     notebook="11_fewer_image_tokens",

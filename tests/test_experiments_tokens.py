@@ -30,11 +30,14 @@ def setting(*stages: dict, **changes) -> dict:
 
 @pytest.fixture(autouse=True)
 def cache(monkeypatch, tmp_path):
-    """A folder of its own for what runs keep; and all on the CPU."""
+    """A folder of its own for what runs keep; and all on the CPU, on one thread, as in a sweep."""
     monkeypatch.setattr(emoji, "CACHE", tmp_path / "cache")
     for module in (emoji, tokens, scenes):
         monkeypatch.setattr(module, "compute_device", lambda: torch.device("cpu"))
-    return tmp_path / "cache"
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield tmp_path / "cache"
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -86,7 +86,7 @@ CLAIM = Claim(
     paper="CLIPA (2305.07017)",
     figure="Figure 4",
     statement="The larger the image tower, the less accuracy it loses when it trains on fewer image tokens.",
-    paper_numbers="ImageNet zero-shot, shortest against full, both after tuning: S/16 56.7 to 50.5, B/16 64.1 to 59.9, "
+    paper_numbers="ImageNet zero-shot, shortest against full, read off the plot: S/16 56.7 to 50.5, B/16 64.1 to 59.9, "
     "L/16 69.2 to 66.2, so drops of 6.2, 4.2 and 3.0 points",
     data=f"emoji at 32 x 32, {256 * PRETRAIN:,} examples with few tokens and {256 * TUNE:,} with all; zero-shot top-1 "
     "of new drawings among 1,914 names",

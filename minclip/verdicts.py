@@ -101,8 +101,10 @@ def overall(checks: Sequence[Check]) -> str:
 
 
 def number(value: float, unit: str) -> str:
-    """A signed number: fractions as points (percent), all else with three digits."""
-    return f"{100 * value:+.1f}" if unit == "points" else f"{value:+.3g}"
+    """A signed number: fractions as points (percent), all else with three digits, thousands as whole numbers."""
+    if unit == "points":
+        return f"{100 * value:+.1f}"
+    return f"{value:+,.0f}" if abs(value) >= 1000 else f"{value:+.3g}"
 
 
 def describe(check: Check) -> str:

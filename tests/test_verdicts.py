@@ -130,3 +130,10 @@ def test_describe_shows_fractions_as_points_and_other_units_as_they_are():
     effect = {"mean": 0.1234, "ci95": [0.1, 0.15], "sign_agreement": 0.8, "n": 5}
     assert describe(Check("gain", effect, "reproduced")) == "gain: +12.3 points [+10.0, +15.0], 4 of 5 seeds"
     assert describe(Check("rise", effect, "reproduced", "nats")) == "rise: +0.123 nats [+0.1, +0.15], 4 of 5 seeds"
+
+
+def test_thousands_are_whole_numbers():
+    effect = {"mean": 9323.85, "ci95": [-1234.4, 12.345], "sign_agreement": 1.0, "n": 2}
+    assert describe(Check("price", effect, "reproduced", unit="dollars")) == (
+        "price: +9,324 dollars [-1,234, +12.3], 2 of 2 seeds"
+    )

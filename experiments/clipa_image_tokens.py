@@ -36,15 +36,17 @@ def drop(width: int, tokens: int, strategies: tuple[str, ...] = (), sign: float 
     return {name(width): sign, **some}
 
 
+def shares(measurements: list[dict], width: int, tokens: int, split: str = "in_distribution") -> dict[int, float]:
+    """The share of a width's accuracy that fewer tokens cost, mean of the strategies, by seed."""
+    full = values(measurements, name(width), split)
+    some = [values(measurements, name(width, tokens, s), split) for s in BUDGETS[tokens]]
+    return {seed: 1 - sum(v[seed] for v in some) / len(some) / full[seed] for seed in full}
+
+
 def relative_law(measurements: list[dict], tokens: int) -> dict:
     """The drop of the narrowest minus that of the widest, each as a share of what the width has with all patches."""
 
-    def share(width: int) -> dict[int, float]:
-        full = values(measurements, name(width), "in_distribution")
-        some = [values(measurements, name(width, tokens, s), "in_distribution") for s in BUDGETS[tokens]]
-        return {seed: 1 - sum(v[seed] for v in some) / len(some) / full[seed] for seed in full}
-
-    narrow, wide = share(WIDTHS[0]), share(WIDTHS[-1])
+    narrow, wide = (shares(measurements, width, tokens) for width in (WIDTHS[0], WIDTHS[-1]))
     return effect_of([narrow[seed] - wide[seed] for seed in narrow])
 
 

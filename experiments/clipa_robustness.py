@@ -6,20 +6,13 @@ artist loses a larger share. The paper shows the drop on ImageNet-A, -R, -Sketch
 the tower's size there, too.
 """
 
-from experiments.clipa_image_tokens import BUDGETS, SETTINGS, name
-from experiments.tokens import STRATEGIES, WIDTHS, train_on_fewer_tokens
+from experiments.clipa_image_tokens import LAW, SETTINGS, drop, shares
+from experiments.judging import above
+from experiments.tokens import WIDTHS, train_on_fewer_tokens
 from minclip.claims import Claim
-from minclip.verdicts import Check, default_verdict, effect_of, equivalence_verdict, values
+from minclip.verdicts import Check, effect_of, equivalence_verdict
 
 SHARE = 0.1  # margin: a tenth of the accuracy with all tokens
-LAW = 0.01
-
-
-def shares(measurements: list[dict], width: int, tokens: int, split: str) -> dict[int, float]:
-    """The share of the accuracy that fewer tokens cost, mean of strategies, by seed."""
-    full = values(measurements, name(width), split)
-    some = [values(measurements, name(width, tokens, s), split) for s in BUDGETS[tokens]]
-    return {seed: 1 - sum(v[seed] for v in some) / len(some) / full[seed] for seed in full}
 
 
 def judge(measurements: list[dict]) -> list[Check]:
@@ -34,14 +27,9 @@ def judge(measurements: list[dict]) -> list[Check]:
     checks = [check(f"{sentence}, mean of widths and strategies", 16, WIDTHS, True)]
     checks += [check(f"{sentence}, width {width}", 16, (width,)) for width in WIDTHS]
     checks += [check("the same with 4 tokens", 4, WIDTHS)]
-    drops = []
-    for width in (WIDTHS[0], WIDTHS[-1]):
-        full = values(measurements, name(width), "fxemoji")
-        some = [values(measurements, name(width, 16, s), "fxemoji") for s in STRATEGIES]
-        drops.append({seed: full[seed] - sum(v[seed] for v in some) / len(some) for seed in full})
-    effect = effect_of([drops[0][seed] - drops[1][seed] for seed in drops[0]])
+    weights = drop(WIDTHS[0], 16) | drop(WIDTHS[-1], 16, sign=-1.0)
     sentence = f"unseen artist, 16 tokens: the drop of width {WIDTHS[0]} over that of width {WIDTHS[-1]}"
-    return [*checks, Check(sentence, effect, default_verdict(effect, LAW), decisive=False)]
+    return [*checks, above(measurements, sentence, weights, LAW, key="fxemoji", decisive=False)]
 
 
 CLAIM = Claim(

@@ -9,18 +9,17 @@ which syntax keeps before the rest. CLIPA's captions are from the web, at most 3
 """
 
 from experiments.judging import above
-from experiments.tokens import PRETRAIN, TUNE, TUNE_RATE, few, stage, train_on_fewer_tokens
+from experiments.tokens import PRETRAIN, TUNE, few, train_on_fewer_tokens, tune
 from minclip.claims import Claim
 from minclip.masking import TEXT_STRATEGIES
 from minclip.verdicts import Check
 
 BUDGETS, MARGIN = {8: ("truncate", "syntax"), 4: TEXT_STRATEGIES}, 0.01
-TUNING = stage(TUNE, 16, rate=TUNE_RATE)
 
 
 def setting(**text) -> dict:
     """Few words, then all of them."""
-    return {"captions": "all", "stages": [few(16, **text), TUNING]}
+    return {"captions": "all", "stages": [few(16, **text), tune(size=16)]}
 
 
 def name(strategy: str, tokens: int) -> str:

@@ -226,8 +226,10 @@ def kept_stage(
 
     def compute() -> dict[str, Tensor]:
         numbers = {"seconds": train_stage(model, world, setting, number, seed, imitate)["seconds"]}
-        sizes = {"before": part["size"], "unadapted": setting["image_size"]}
-        for when, size in list(sizes.items())[: 1 + (part["size"] != setting["image_size"])]:
+        sizes = {"before": part["size"]}
+        if part["size"] != setting["image_size"]:
+            sizes["unadapted"] = setting["image_size"]
+        for when, size in sizes.items():
             numbers |= {f"{when}_{key}": value for key, value in measure(model, size).items()}
         return model.state_dict() | {f"_{k}": torch.tensor(v, dtype=torch.float64) for k, v in numbers.items()}
 

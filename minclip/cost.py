@@ -9,7 +9,7 @@ docs/PRETRAINED.md, names of checkpoints. [LAION] laion.ai/blog/giant-openclip. 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, isfinite
 
 from minclip.masking import image_token_budget
@@ -221,8 +221,7 @@ PUBLISHED = {
 
 H14 = Shape(14, 1280, 32, 1024, 24, 1024)  # [OC] ViT-H-14-CLIPA.json
 G14 = Shape(14, 1664, 48, 1280, 32, 1280, image_mlp_ratio=4.9231)  # [OC] ViT-bigG-14-CLIPA.json
-H14_CLS = Shape(14, 1280, 32, 1024, 24, 1024, pool="cls")
-G14_CLS = Shape(14, 1664, 48, 1280, 32, 1280, pool="cls", image_mlp_ratio=4.9231)
+H14_CLS, G14_CLS = replace(H14, pool="cls"), replace(G14, pool="cls")
 TUNE_224, TUNE_336 = Phase(512e6, 224, 32, 0.7), Phase(128e6, 336, 32, 0.6)
 CLIPA_H70 = (Phase(12.8e9, 70, 8), TUNE_224)
 CLIPA_84_336 = (Phase(12.8e9, 84, 8), TUNE_224, TUNE_336)

@@ -156,8 +156,7 @@ class CaptionTokens:
 
         The padding that all share is cut off: with `eos` and `mean` pooling it changes nothing but the time.
         """
-        ids = self.ids[self.choose(rows, draw, first)]  # [B, L]
-        return ids[:, : (ids != PAD_ID).sum(1).max()]
+        return cut_padding(self.ids[self.choose(rows, draw, first)])
 
     def pick_with_priority(self, rows: Tensor, draw: Tensor, first: float) -> tuple[Tensor, Tensor]:
         """What `pick` gives, and the rank of each token's word, of the same shape (for `mask_text`).
@@ -166,11 +165,17 @@ class CaptionTokens:
         """
         if self.priority is None:
             raise ValueError("these captions have no priority; make CaptionTokens(..., priority=word_priority)")
-        ids = self.pick(rows, draw, first)
-        return ids, self.priority[self.choose(rows, draw, first), : ids.shape[1]]
+        chosen = self.choose(rows, draw, first)
+        ids = cut_padding(self.ids[chosen])
+        return ids, self.priority[chosen, : ids.shape[1]]
 
     def choose(self, rows: Tensor, draw: Tensor, first: float) -> Tensor:
         """Which captions `pick` takes: long `[B]`, their places in the list of all captions."""
         others = self.counts[rows] - 1  # [B]
         which = 1 + ((draw - first) / max(1 - first, 1e-9) * others).long()
         return self.starts[rows] + torch.where((draw < first) | (others == 0), 0, which)
+
+
+def cut_padding(ids: Tensor) -> Tensor:
+    """Ids `[B, L]` without the padding that all captions share: `[B, length of the longest]`."""
+    return ids[:, : (ids != PAD_ID).sum(1).max()]

@@ -5,6 +5,7 @@ token's state stands for the whole.
 """
 
 import math
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -49,6 +50,7 @@ def patchify(images: Tensor, patch_size: int) -> Tensor:
     return x.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
 
 
+@cache  # a tower asks in every step
 def sincos_positions(side: int, width: int) -> Tensor:
     """Fixed embeddings of a `side` x `side` grid, `[side^2, width]`: half of them for the row, half for the column.
 

@@ -10,7 +10,11 @@ from torch import Tensor, nn
 
 from minclip.clip import CLIP
 from minclip.data import Augmentation, BatchOrder, Pairs, augment, plain, step_generator
+from minclip.few_shot import check_same_shapes
 from minclip.resnet import ResNet
+from minclip.zero_shot import check_labels, evaluate_in_parts
+
+DESIGNS = ("Lu", "Uu", "uu")
 
 
 def lock(model: CLIP, projection: bool = True) -> CLIP:
@@ -32,6 +36,22 @@ def stay_in_evaluation(tower: nn.Module, _inputs: tuple) -> None:
     tower.eval()
 
 
+def start_towers(model: CLIP, design: str, tower: nn.Module) -> CLIP:
+    """Prepare the image tower of a fresh `model` in place, by LiT's letters (LiT Table 2); returns the model.
+
+    The first letter is the image tower, the second the text tower: L, pretrained and locked; U, pretrained and
+    tuned; u, from scratch and tuned. So `Lu`, which is LiT, gives the model the weights of `tower` and locks them,
+    `Uu` gives the same weights and lets them learn, and `uu` leaves the model as it is. Raises ValueError for another
+    design, or for a tower that is not the model's in shape, naming the first tensor that differs.
+    """
+    if design not in DESIGNS:
+        raise ValueError(f"unknown design {design!r}; choose from {', '.join(DESIGNS)}")
+    if design != "uu":
+        check_same_shapes(model.image_tower.state_dict(), tower.state_dict())
+        model.image_tower.load_state_dict(tower.state_dict())
+    return lock(model) if design == "Lu" else model
+
+
 class CachedImages(nn.Identity):
     """An image tower whose pictures are features `[B, output_dim]` already: CLIP on `cached_image_features`."""
 
@@ -40,48 +60,35 @@ class CachedImages(nn.Identity):
         self.output_dim = output_dim
 
 
-@torch.no_grad()
 def cached_image_features(tower: nn.Module, images: Tensor, image_size: int, batch_size: int = 256) -> Tensor:
     """What the tower says of each picture, without augmentation: uint8 `[N, 3, H, W]` -> `[N, output_dim]`.
 
     In evaluation mode, on the tower's device and in its precision; the mode is restored.
     """
-    was_training, parameter = tower.training, next(tower.parameters())
-    tower.eval()
-    parts = [
-        tower(plain(part.to(parameter.device), image_size).to(parameter.dtype)) for part in images.split(batch_size)
-    ]
-    tower.train(was_training)
-    return torch.cat(parts)
+    like = next(tower.parameters())
+    encode = lambda part: tower(plain(part.to(like.device), image_size).to(like.dtype))  # noqa: E731
+    return evaluate_in_parts(tower, encode, images, batch_size)
 
 
-def train_image_tower(
-    pairs: Pairs,
-    image_size: int = 24,
-    width: int = 24,
-    steps: int = 500,
-    batch_size: int = 256,
-    lr: float = 3e-3,
-    weight_decay: float = 0.1,
-    seed: int = 0,
-    device: str | torch.device = "cpu",
-) -> ResNet:
-    """A small ResNet trained to name the pictures of `pairs` by their labels: a supervised tower to lock.
+def train_classifier(
+    pairs: Pairs, image_size: int = 24, width: int = 24, steps: int = 500, batch_size: int = 256, lr: float = 3e-3,
+    weight_decay: float = 0.1, seed: int = 0, device: str | torch.device = "cpu",
+) -> nn.Sequential:  # fmt: skip
+    """A small ResNet and a linear head, `Sequential(tower, head)`, trained to name the pictures by their labels.
 
-    Cross-entropy over `pairs.class_names`, label smoothing 0.1, AdamW, one-cycle learning rate, augmented
-    pictures; returned in evaluation mode. The same seed gives the same tower (on one machine, with one
-    number of threads). Raises ValueError when a pair has no label.
+    The supervised baseline, `[B, 3, S, S]` -> logits `[B, C]`; its tower is one to lock. Cross-entropy over
+    `pairs.class_names`, label smoothing 0.1, AdamW, one-cycle learning rate, augmented pictures; returned in
+    evaluation mode. The same seed gives the same weights (on one machine, with one number of threads). Raises
+    ValueError when a pair has no label.
     """
-    if not len(pairs) or (pairs.labels < 0).any():
-        raise ValueError("a tower is trained on labels, and some pair has none; leave those pairs out (Pairs.select)")
+    check_labels(len(pairs), len(pairs.class_names), labels=pairs.labels)
     with torch.random.fork_rng():  # the caller's random numbers are not ours to move
         torch.manual_seed(seed)
         tower = ResNet(image_size, width=width)
         head = nn.Linear(tower.output_dim, len(pairs.class_names))
     model = nn.Sequential(tower, head).to(device=device, memory_format=torch.channels_last).train()
-    matrices = [p for p in model.parameters() if p.ndim >= 2]
-    vectors = [p for p in model.parameters() if p.ndim < 2]
-    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    # no decay on gains and biases
+    groups = [{"params": [p], "weight_decay": weight_decay if p.ndim >= 2 else 0.0} for p in model.parameters()]
     optimizer = torch.optim.AdamW(groups, lr=lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.15)
     order = BatchOrder(torch.arange(len(pairs)), min(batch_size, len(pairs)), seed)
@@ -95,4 +102,9 @@ def train_image_tower(
         loss.backward()
         optimizer.step()
         schedule.step()
-    return tower.eval()
+    return model.eval()
+
+
+def train_image_tower(pairs: Pairs, *args, **kwargs) -> ResNet:
+    """The tower of `train_classifier`, same arguments, without its head: a supervised tower to lock."""
+    return train_classifier(pairs, *args, **kwargs)[0]

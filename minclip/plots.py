@@ -1,12 +1,15 @@
-"""Pictures of runs: loss curves and contact sheets of searches."""
+"""Pictures of runs: loss curves, contact sheets of searches and of confusions."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from minclip.checkpoint import write_atomically
+from minclip.zero_shot import check_labels
 
 FIGURE_SIZE = (3.5, 2.5)  # inches, as in d2l: one size for every small figure
 
@@ -30,28 +33,49 @@ def plot_curves(history: Sequence[dict], uninformed_loss: float) -> Figure:
     return figure
 
 
+def contact_sheet(rows: Sequence[tuple[str, Tensor, Sequence[bool]]], notice: str = "") -> Figure:
+    """Rows of small pictures, each after its text.
+
+    A row is (text, pictures uint8 `[K, 3, H, W]`, K truths: framed green where true); notice: a line under the
+    sheet, such as the pictures' licence.
+    """
+    columns = max(len(pictures) for _, pictures, _ in rows)
+    figure = Figure(figsize=(2.4 + 0.62 * columns, 0.62 * len(rows) + 0.3), layout="constrained")
+    grid = figure.add_gridspec(len(rows), columns)
+    for row, (text, pictures, hits) in enumerate(rows):
+        for column, (picture, hit) in enumerate(zip(pictures, hits)):
+            axes = figure.add_subplot(grid[row, column], xticks=[], yticks=[])
+            axes.imshow(picture.permute(1, 2, 0).numpy())
+            axes.set_ylabel("" if column else text, rotation=0, ha="right", va="center", fontsize=9)
+            axes.spines[:].set(color="tab:green" if hit else "lightgray", linewidth=2 if hit else 0.5)
+    figure.supxlabel(notice, fontsize=6, color="gray")
+    return figure
+
+
 def plot_search(
     queries: Sequence[str], images: Tensor, indices: Tensor, correct: Tensor | None = None, notice: str = ""
 ) -> Figure:
-    """A contact sheet: one row a query, its nearest pictures from left to right.
+    """One row a query, its nearest pictures from left to right.
 
     images: uint8 `[N, 3, H, W]`; indices: long `[Q, K]` into them; correct: bool `[Q, K]`, framed green
-    where true; notice: a line under the sheet, such as the pictures' licence.
+    where true; notice: see `contact_sheet`.
     """
-    rows, columns = indices.shape
-    figure = Figure(figsize=(2.4 + 0.62 * columns, 0.62 * rows + 0.3), layout="constrained")
-    grid = figure.add_gridspec(rows, columns + 1, width_ratios=[2.4 / 0.62] + [1] * columns)
-    for row, query in enumerate(queries):
-        label = figure.add_subplot(grid[row, 0])
-        label.axis("off")
-        label.text(1, 0.5, query, ha="right", va="center", fontsize=9, transform=label.transAxes)
-        for column in range(columns):
-            axes = figure.add_subplot(grid[row, column + 1])
-            axes.imshow(images[indices[row, column]].permute(1, 2, 0).numpy())
-            axes.set(xticks=[], yticks=[])
-            hit = correct is not None and bool(correct[row, column])
-            for side in axes.spines.values():
-                side.set(color="tab:green" if hit else "lightgray", linewidth=2 if hit else 0.5)
-    if notice:
-        figure.supxlabel(notice, fontsize=6, color="gray")
-    return figure
+    hits = torch.zeros_like(indices) if correct is None else correct
+    return contact_sheet([(query, images[i], hit.tolist()) for query, i, hit in zip(queries, indices, hits)], notice)
+
+
+def plot_confusions(
+    images: Tensor, labels: Tensor, predictions: Tensor, names: Sequence[str], count: int = 6, notice: str = ""
+) -> Figure:
+    """The most frequent confusions, one a row: the true name, what it was called, how often, up to five pictures.
+
+    images: uint8 `[N, 3, H, W]`; labels, predictions: long `[N]` into names; notice: see `contact_sheet`. Of equally
+    frequent ones, those that are met first. Raises ValueError for sizes that differ and labels out of range.
+    """
+    check_labels(len(images), len(names), labels=labels, predictions=predictions)
+    wrong = Counter(both for both in zip(labels.tolist(), predictions.tolist()) if both[0] != both[1])
+    rows = []
+    for (true, called), number in wrong.most_common(count):
+        pictures = images[(labels == true) & (predictions == called)][:5]
+        rows.append((f"{names[true]}\ncalled {names[called]}, {number} times", pictures, [False] * 5))
+    return contact_sheet(rows or [("nothing is confused", images[:1], [True])], notice)

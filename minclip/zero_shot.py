@@ -1,71 +1,118 @@
 """Zero-shot classification: the names of the classes are the weights of the classifier (CLIP section 3.1)."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from minclip.clip import CLIP
 from minclip.data import Pairs, plain
 from minclip.tokenizer import Tokenizer
 
 
-@torch.no_grad()
 def embed_images(model: CLIP, images: Tensor, image_size: int, batch_size: int = 256) -> Tensor:
     """Pictures uint8 `[N, 3, H, W]` -> unit vectors `[N, D]`, in evaluation mode."""
-    was_training, device = model.training, model.logit_scale.device
-    model.eval()
-    dtype = model.logit_scale.dtype
-    features = [model.encode_image(plain(part.to(device), image_size).to(dtype)) for part in images.split(batch_size)]
-    model.train(was_training)
-    return torch.cat(features)
+    like = model.logit_scale  # its device and precision are the model's
+    encode = lambda part: model.encode_image(plain(part.to(like.device), image_size).to(like.dtype))  # noqa: E731
+    return evaluate_in_parts(model, encode, images, batch_size)
+
+
+def embed_texts(model: CLIP, tokenizer: Tokenizer, texts: Sequence[str], batch_size: int = 256) -> Tensor:
+    """Captions -> unit vectors `[N, D]`, in evaluation mode."""
+    ids = tokenizer(list(texts), model.text_tower.context_length).to(model.logit_scale.device)
+    return evaluate_in_parts(model, model.encode_text, ids, batch_size)
 
 
 @torch.no_grad()
-def embed_texts(model: CLIP, tokenizer: Tokenizer, texts: Sequence[str], batch_size: int = 256) -> Tensor:
-    """Captions -> unit vectors `[N, D]`, in evaluation mode."""
-    was_training, device = model.training, model.logit_scale.device
-    model.eval()
-    ids = tokenizer(list(texts), model.text_tower.context_length).to(device)
-    features = [model.encode_text(part) for part in ids.split(batch_size)]
-    model.train(was_training)
+def evaluate_in_parts(module: nn.Module, encode: Callable[[Tensor], Tensor], inputs: Tensor, batch_size: int) -> Tensor:
+    """`encode` of all inputs, batch by batch, with `module` in evaluation mode; the mode is restored."""
+    was_training = module.training
+    module.eval()
+    features = [encode(part) for part in inputs.split(batch_size)]
+    module.train(was_training)
     return torch.cat(features)
 
 
 def zero_shot_weights(
-    model: CLIP, tokenizer: Tokenizer, names: Sequence[str], templates: Sequence[str] = ("{}",)
+    model: CLIP, tokenizer: Tokenizer, names: Sequence[str | Sequence[str]], templates: Sequence[str] = ("{}",)
 ) -> Tensor:
-    """One unit vector a class, `[C, D]`: the mean over templates of the prompts' embeddings, normalised again.
+    """One unit vector a class, `[C, D]`: the mean of its prompts' embeddings, normalised again.
 
-    Templates hold `{}` for the name. CLIP section 3.1.4 averages embeddings, not probabilities.
+    A class has one name or several; its prompts are all its names in all templates, which hold `{}` for the name.
+    CLIP section 3.1.4 averages embeddings, not probabilities. Raises ValueError for a class without name (or with a
+    blank one), for no classes, and for no templates or one without `{}`.
     """
     if not templates or any("{}" not in template for template in templates):
         raise ValueError(f"templates {list(templates)} must each hold {{}} where the name goes")
-    mean = sum(embed_texts(model, tokenizer, [template.format(name) for name in names]) for template in templates)
-    return F.normalize(mean, dim=-1)
+    names_of = [[own] if isinstance(own, str) else list(own) for own in names]
+    nameless = [i for i, own in enumerate(names_of) if not own or not all(name.strip() for name in own)]
+    if nameless or not names_of:
+        raise ValueError(f"names: {f'class {nameless[0]} has' if nameless else 'there is'} no name, or a blank one")
+    prompts = [[template.format(name) for name in own for template in templates] for own in names_of]
+    embeddings = embed_texts(model, tokenizer, [prompt for own in prompts for prompt in own])
+    sums = torch.stack([own.sum(0) for own in embeddings.split([len(own) for own in prompts])])
+    return F.normalize(sums, dim=-1)  # [C, D]; a sum points where its mean does
+
+
+def check_same_width(**parts: Tensor) -> None:
+    """Raise ValueError unless all features are `[rows, D]` with one D, naming them."""
+    if any(part.ndim != 2 for part in parts.values()) or len({part.shape[1] for part in parts.values()}) > 1:
+        said = ", ".join(f"{name} {list(part.shape)}" for name, part in parts.items())
+        raise ValueError(f"{said} must be [rows, D] of one D: features of two different models? embed all with one")
+
+
+def check_labels(n_rows: int, n_classes: float = math.inf, **columns: Tensor) -> None:
+    """Raise ValueError unless there are rows and each column is `[n_rows]` with 0 <= label < n_classes."""
+    for name, labels in columns.items():
+        if not n_rows or labels.shape != (n_rows,):
+            raise ValueError(f"{name} {list(labels.shape)} must be [N], one for each of the {n_rows} rows, N >= 1")
+        for row in ((labels < 0) | (labels >= n_classes)).nonzero()[:1, 0].tolist():
+            raise ValueError(f"{name}[{row}] is {labels[row]}, outside [0, {n_classes}); leave such rows out")
+
+
+def classify(image_features: Tensor, weights: Tensor) -> Tensor:
+    """Scores `[N, C]`, the larger the better: image features `[N, D]` times the classes' weights `[C, D]`."""
+    check_same_width(image_features=image_features, weights=weights)
+    return image_features @ weights.T
 
 
 def top_k_accuracy(scores: Tensor, labels: Tensor, k: int) -> float:
-    """Share of rows of `scores` `[N, C]` whose label is among the k highest."""
+    """Share of rows of `scores` `[N, C]` whose label `[N]` is among the k highest; all are, for k of C or more."""
+    check_labels(*scores.shape, labels=labels)
+    if k < 1:
+        raise ValueError(f"k {k} must be at least 1")
     best = scores.topk(min(k, scores.shape[1]), dim=1).indices  # [N, k]
     return (best == labels[:, None]).any(1).double().mean().item()
 
 
+def confusion_matrix(predictions: Tensor, labels: Tensor, n_classes: int) -> Tensor:
+    """How often class i (row: the true one) was called j (column): long `[C, C]`."""
+    check_labels(len(labels), n_classes, labels=labels, predictions=predictions)
+    return torch.bincount(labels * n_classes + predictions, minlength=n_classes**2).view(n_classes, n_classes)
+
+
+def per_class_accuracy(predictions: Tensor, labels: Tensor, n_classes: int) -> Tensor:
+    """Share of each class's pictures that were named right: float64 `[C]`, NaN for a class without pictures."""
+    check_labels(len(labels), n_classes, labels=labels, predictions=predictions)
+    return labels[predictions == labels].bincount(minlength=n_classes).double() / labels.bincount(minlength=n_classes)
+
+
+def balanced_accuracy(predictions: Tensor, labels: Tensor, n_classes: int) -> float:
+    """The mean of `per_class_accuracy` over the classes that have pictures: each class counts alike."""
+    return per_class_accuracy(predictions, labels, n_classes).nanmean().item()
+
+
 def evaluate_zero_shot(
-    model: CLIP,
-    tokenizer: Tokenizer,
-    pairs: Pairs,
-    names: Sequence[str],
-    image_size: int,
-    templates: Sequence[str] = ("{}",),
-    flags: str = "flags",
-) -> dict[str, float]:
+    model: CLIP, tokenizer: Tokenizer, pairs: Pairs, names: Sequence[str], image_size: int,
+    templates: Sequence[str] = ("{}",), flags: str = "flags",
+) -> dict[str, float]:  # fmt: skip
     """Classify every picture of `pairs` among `names`.
 
-    Pictures whose own name is not among `names` are left out. Returns top1, top5 (fractions), n_images,
-    n_classes, and, where the metadata know groups, top1_without_flags: the same names compete, but
-    pictures of flags, which look alike at every artist, are not counted.
+    Pictures whose own name is not among `names` are left out. Returns top1, top5, balanced (fractions; the last
+    counts each class alike), n_images, n_classes, and, where the metadata know groups, top1_without_flags: the same
+    names compete, but pictures of flags, which look alike at every artist, are not counted.
     """
     index = {name: i for i, name in enumerate(names)}
     own = [pairs.class_names[label] if label >= 0 else None for label in pairs.labels.tolist()]
@@ -73,10 +120,10 @@ def evaluate_zero_shot(
     known = labels >= 0
     if not known.any():
         raise ValueError("none of the pictures has a name among the given names; check the names' spelling")
-    weights = zero_shot_weights(model, tokenizer, names, templates)  # [C, D]
-    features = embed_images(model, pairs.images[known], image_size)  # [N, D]
-    scores, labels = (features @ weights.T).cpu(), labels[known]  # [N, C]
-    result = {"top1": top_k_accuracy(scores, labels, 1), "top5": top_k_accuracy(scores, labels, 5)}
+    features, labels = embed_images(model, pairs.images[known], image_size), labels[known]  # [N, D], [N]
+    scores = classify(features, zero_shot_weights(model, tokenizer, names, templates)).cpu()  # [N, C]
+    result = {f"top{k}": top_k_accuracy(scores, labels, k) for k in (1, 5)}
+    result["balanced"] = balanced_accuracy(scores.argmax(1), labels, len(names))
     result |= {"n_images": len(labels), "n_classes": len(names)}
     if "group" in pairs.metadata:
         no_flag = torch.tensor([group != flags for group in pairs.metadata["group"]])[known]

@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from experiments.curation import accuracy_by_frequency
+from experiments.duplicates import share_of_twins, without_tones
 from experiments.emoji import (
     IMAGE_SIZE,
     TEST_SPLITS,
@@ -48,6 +50,11 @@ SHARED = {
     "negatives": "all",  # that the sigmoid loss uses; or random, hard, easy: so many for each positive:
     "negative_ratio": 16.0,
     "mask_duplicates": False,  # two pictures of one name are not each other's negatives
+    "positives": "own",  # a picture's right captions: its own; or all of its name (`experiments.duplicates`)
+    "scale": "learned",  # or fixed, unclipped (learned, but the softmax's may pass 100)
+    "projection_head": "linear",  # as CLIP's; or nonlinear (Linear, ReLU, Linear), as ConVIRT's
+    "skew": 0.0,  # concepts are drawn by rank^-skew (`experiments.curation`), 0: all as often; and at most as often
+    "cap": 1,  # as the concept of this rank
 }
 LOCKED = {**SHARED, "tower_width": 32, "tower_steps": 400, "tower_seed": 0, "projection": True}
 SCRATCH = {
@@ -57,6 +64,7 @@ SCRATCH = {
     "tower_steps": 400,  # so many steps
     "tower_seed": 0,
     "few_shot": False,  # measure the image tower alone too
+    "tones": True,  # captions say skin tones
 }
 
 # What runs of other files, which have keys of their own, take over.
@@ -114,32 +122,36 @@ def train_from_scratch(setting: dict, seed: int) -> dict:
     """SigLIP in small: a ResNet and a text tower, both from scratch, on augmented pictures.
 
     Or the same ResNet first trained on names, and `tuned`, or `locked` (then as `train_text_on_locked`). Returns
-    what `fit` and `evaluate` return, and with `few_shot` what that returns.
+    what `fit` and `evaluate` return, and with `few_shot` what that returns; when concepts are skewed, also what
+    `accuracy_by_frequency` returns; without tones, `twins` (`share_of_twins`).
     """
     if setting["image_tower"] not in IMAGE_TOWERS:
         raise ValueError(f"unknown image_tower {setting['image_tower']!r}; choose from {', '.join(IMAGE_TOWERS)}")
     trained = setting["image_width"], setting["tower_steps"], setting["tower_seed"]
+    said = {} if setting["tones"] else without_tones()
     if setting["image_tower"] == "locked":
         features = locked_features(*trained)
-        result = train_on_features(features, True, setting, seed)
+        result = train_on_features(features, True, setting, seed, **said)
         return {**result, **({"few_shot": few_shot(features)} if setting["few_shot"] else {})}
     if setting["image_tower"] == "scratch":
         model = scratch_model(setting, seed)
     else:
         model = make_model(pretrained_tower(*trained), setting, seed)
-    result = fit(model, augmented, setting, seed)
+    result = fit(model, augmented, setting, seed, **said)
     result |= evaluate(model, as_they_are(TEST_SPLITS))
+    result |= accuracy_by_frequency(model, seed) if setting["skew"] else {}
+    result |= {} if setting["tones"] else {"twins": share_of_twins(said["pairs"], setting, seed)}
     if setting["few_shot"]:
         result["few_shot"] = few_shot(tower_features(model.image_tower, ("train", "in_distribution")))
     return result
 
 
-def train_on_features(features: dict[str, Tensor], projection: bool, setting: dict, seed: int) -> dict:
-    """A text tower, and with `projection` a linear map of the features `[N, D]`, learn; nothing else does."""
+def train_on_features(features: dict[str, Tensor], projection: bool, setting: dict, seed: int, **more) -> dict:
+    """A text tower, and with `projection` a map of the features `[N, D]`, learn; nothing else does. more: of `fit`."""
     train = features["train"].to(compute_device())
     model = make_model(CachedImages(train.shape[1]), setting, seed)
     lock(model, projection)
-    curves = fit(model, lambda rows, _: train[rows], setting, seed)
+    curves = fit(model, lambda rows, _: train[rows], setting, seed, **more)
     return {**curves, **evaluate(model, {split: features[split] for split in TEST_SPLITS})}
 
 

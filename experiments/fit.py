@@ -1,7 +1,7 @@
 """The one training loop of all runs: what a claim changes about it is a setting, or one of the
 functions that it calls.
 
-What a step draws depends on the seed and the step alone, and it draws different concepts (see `BatchOrder`): settings
+What a step draws depends on the seed and the step alone, and it draws different concepts (see `batch_order`): settings
 are compared on the same data. A setting here is complete: it has every key of `common.SHARED`.
 """
 
@@ -11,11 +11,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from experiments.curation import batch_order
 from experiments.emoji import CONTEXT_LENGTH, compute_device, emoji, tokenised
 from experiments.negatives import step_loss
 from experiments.noise import corrupt
 from minclip.clip import CLIP
-from minclip.data import BatchOrder, Pairs, step_generator
+from minclip.data import Pairs, step_generator
 from minclip.optimizer import make_optimizer, set_learning_rate
 from minclip.tokenizer import Tokenizer
 from minclip.towers import TextTransformer
@@ -23,6 +24,8 @@ from minclip.towers import TextTransformer
 CURVE_POINTS = 40
 LOSSES = ("sigmoid", "softmax", "balanced")
 BIASES = ("learned", "constant", "relative", "none")
+SCALES = ("learned", "fixed", "unclipped")
+PROJECTION_HEADS = ("linear", "nonlinear")
 
 
 def make_model(
@@ -35,9 +38,10 @@ def make_model(
     """The image tower beside a fresh text tower; scale and bias start as the setting says.
 
     tokenizer: what turns captions into ids; default: that of `tokenised`. The balanced loss begins as the sigmoid
-    does and has a bias, too. Raises ValueError for an unknown loss or bias.
+    does and has a bias, too. Raises ValueError for an unknown loss, bias, scale or projection head.
     """
-    for key, known in (("loss", LOSSES), ("bias", BIASES)):
+    known_values = {"loss": LOSSES, "bias": BIASES, "scale": SCALES, "projection_head": PROJECTION_HEADS}
+    for key, known in known_values.items():
         if setting[key] not in known:
             raise ValueError(f"unknown {key} {setting[key]!r}; choose from {', '.join(known)}")
     torch.manual_seed(seed)
@@ -48,6 +52,10 @@ def make_model(
     )  # fmt: skip
     loss = "softmax" if setting["loss"] == "softmax" else "sigmoid"
     model = CLIP(image_tower, text, setting["embed_dim"], loss)
+    if setting["projection_head"] == "nonlinear":
+        model.image_projection = nonlinear_projection(image_tower.output_dim, setting["embed_dim"])
+        model.text_projection = nonlinear_projection(text.output_dim, setting["embed_dim"])
+    model.logit_scale.requires_grad_(setting["scale"] != "fixed")
     with torch.no_grad():
         if setting["init_logit_scale"] is not None:
             model.logit_scale.fill_(setting["init_logit_scale"])
@@ -56,6 +64,14 @@ def make_model(
             model.logit_bias.fill_(-start / model.logit_scale.exp() if setting["bias"] == "relative" else start)
             model.logit_bias.requires_grad_(setting["bias"] in ("learned", "relative"))
     return model.to(compute_device(), memory_format=torch.channels_last)
+
+
+def nonlinear_projection(width: int, embed_dim: int) -> nn.Sequential:
+    """ConVIRT's W2 relu(W1 x) from a tower `[B, width]` to `[B, embed_dim]`, without biases, as CLIP's linear one."""
+    head = nn.Sequential(nn.Linear(width, width, bias=False), nn.ReLU(), nn.Linear(width, embed_dim, bias=False))
+    for layer in (head[0], head[2]):
+        nn.init.normal_(layer.weight, std=width**-0.5)
+    return head
 
 
 def bias_of(model: CLIP, setting: dict) -> Tensor | None:
@@ -119,13 +135,12 @@ def fit(
     features_of(model, images, ids, step) gives the features that the loss compares, extra_loss((image_features,
     text_features, logit_scale, logit_bias), ids) what is added to it.
     Returns the curves `curve_step`, `curve_loss` (mean since the last point), `curve_logit_scale` (t itself),
-    `curve_logit_bias`, `curve_gradient_norm`, the last `logit_scale` and `logit_bias`, and the pairs (of pictures
-    and captions) of all steps together: `pairs_computed`, and `pairs_used` by the loss.
+    `curve_logit_bias`, `curve_gradient_norm`, `last_loss` (its last point), the last `logit_scale` and `logit_bias`,
+    and the pairs (of pictures and captions) of all steps together: `pairs_computed`, and `pairs_used` by the loss.
     """
     pairs = emoji("train") if pairs is None else pairs
     vocab_size = model.text_tower.token_embedding.num_embeddings
-    groups = pairs.groups if setting["distinct"] else torch.arange(len(pairs))
-    order = BatchOrder(groups, setting["batch_size"], seed)
+    order = batch_order(pairs, setting, seed)
     optimizer = optimizer_for(model, setting)
     parameters = [p for p in model.parameters() if p.requires_grad]
     steps, pairs_used = setting["steps"], 0
@@ -157,6 +172,7 @@ def fit(
                 curves[f"curve_{key}"].append(value)
             since = []
         take_step(step, loss.detach(), optimizer)
-        model.clamp_logit_scale()
+        if setting["scale"] != "unclipped":
+            model.clamp_logit_scale()
     counts = {"pairs_computed": steps * setting["batch_size"] ** 2, "pairs_used": pairs_used}
-    return {**curves, **scalars(model, setting), **counts}
+    return {**curves, "last_loss": curves["curve_loss"][-1], **scalars(model, setting), **counts}

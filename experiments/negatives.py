@@ -8,12 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from experiments.balanced import balanced_sigmoid_loss
+from experiments.duplicates import multi_positive_loss
 from minclip.sigmoid_loss import sigmoid_loss
 from minclip.softmax_loss import softmax_loss
 
 KINDS = ("random", "hard", "easy")
 # What the balanced loss needs: with fewer negatives or false ones, its two means would balance something else.
-PAIRS_AS_THEY_ARE = {"negatives": "all", "mask_duplicates": False}
+PAIRS_AS_THEY_ARE = {"negatives": "all", "mask_duplicates": False, "positives": "own"}
 PAIRS_AS_THEY_ARE |= {f"noise_{kind}": 0.0 for kind in ("image", "text", "alignment")}
 
 
@@ -74,8 +75,9 @@ def step_loss(
 ) -> tuple[Tensor, int]:
     """The loss that the setting of a run says, and how many of the B^2 pairs it used.
 
-    labels: the names of the pictures, long `[B]`, for `mask_duplicates`. Raises ValueError when the softmax, whose
-    pairs are no losses of their own, is asked to use only some, and when the balanced loss is, or is given noise.
+    labels: the names of the pictures, long `[B]`, for `mask_duplicates` and `positives`. Raises ValueError when the
+    softmax, whose pairs are no losses of their own, is asked to use only some, when the balanced loss is, or is given
+    noise, and when positives that are not the own ones meet a mask.
     """
     features = image_features, text_features, logit_scale
     if setting["loss"] == "balanced":
@@ -83,6 +85,10 @@ def step_loss(
         if asked:
             raise ValueError(f"the balanced loss uses all pairs, as they are; it cannot have {', '.join(asked)}")
         return balanced_sigmoid_loss(*features, logit_bias), len(labels) ** 2
+    if setting["positives"] != "own":
+        if setting["positives"] != "all" or setting["mask_duplicates"] or setting["negatives"] != "all":
+            raise ValueError(f"positives {setting['positives']!r}: choose own, or all without masking anything")
+        return multi_positive_loss(*features, logit_bias, labels), len(labels) ** 2
     masked = labels if setting["mask_duplicates"] else None
     if setting["negatives"] != "all":
         if setting["loss"] != "sigmoid":

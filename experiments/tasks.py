@@ -108,8 +108,8 @@ def parts_of(task: str, seed: int) -> tuple[list[str], dict[str, tuple[Tensor, T
 
 
 @lru_cache
-def labelled_features(width: int, steps: int, seed: int) -> Tensor:
-    """What a ResNet that learned the names of CLIP's pictures as labels says of `all_drawings`, unit `[N, W]`.
+def labelled_tower(width: int, steps: int, seed: int) -> ResNet:
+    """A ResNet that learned the names of CLIP's pictures as labels; trained once, the same whoever asks.
 
     It stands for the paper's ResNet-50 of ImageNet: features that labels made, not language.
     """
@@ -120,7 +120,7 @@ def labelled_features(width: int, steps: int, seed: int) -> Tensor:
 
     tower = ResNet(IMAGE_SIZE, width=width)
     tower.load_state_dict(kept("labelled", [width, steps, seed], compute))
-    return F.normalize(cached_image_features(tower, all_drawings()[0].images, IMAGE_SIZE), dim=1)
+    return tower.eval()
 
 
 @run_function(version=1, defaults=LABELLED)
@@ -130,7 +130,8 @@ def measure_tasks(setting: dict, seed: int) -> dict:
     """
     model, (pairs, rows) = pretrained_clip(setting, seed), all_drawings()
     shared, tower = shared_features(model, pairs.images), tower_features(model, pairs.images)
-    labelled = labelled_features(setting["image_width"], setting["labelled_steps"], seed)
+    other = labelled_tower(setting["image_width"], setting["labelled_steps"], seed)
+    labelled = F.normalize(cached_image_features(other, pairs.images, IMAGE_SIZE), dim=1)  # [N, W]
     result = {}
     for task in TASKS:
         classes, parts = parts_of(task, seed)

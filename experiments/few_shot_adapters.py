@@ -63,4 +63,5 @@ CLAIM = Claim(
     notebook="16_probes_and_few_shots",
     minutes=1.0,
     columns=tuple(f"{m}_{k}_{a}" for a in (BENCHMARK, FAR) for m in METHODS for k in (1, 16)),
+    n_seeds=5,
 )

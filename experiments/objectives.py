@@ -24,14 +24,14 @@ from minclip.tokenizer import END_ID, PAD_ID, CaptionTokens
 from minclip.towers import Block, TextTransformer, init_transformer
 from minclip.zero_shot import top_k_accuracy
 
-NAMES = 400  # that an exam has at most: the language model reads every name to every picture
+NAMES = 250  # that an exam has at most: the language model reads every name to every picture
 OBJECTIVES = ("language model", "bag of words", "bag-of-words contrastive", "contrastive")
 DEFAULTS = {
     **{key: SCRATCH[key] for key in ("lr", "weight_decay", "beta2", "warmup", "scalar_lr_factor", "image_width")},
     **{key: SCRATCH[key] for key in ("embed_dim", "text_width", "text_layers")},
     **{key: SCRATCH_BASE[key] for key in ("batch_size", "muon_lr")},
     "objective": "contrastive",
-    "steps": 480,
+    "steps": 360,
     "measured": [30, 60, 120, 240],  # steps after which there is an exam, too
 }
 

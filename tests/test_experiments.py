@@ -68,11 +68,13 @@ CHANGES = {
     "text_width": 64, "text_layers": 2, "distinct": False, "noise_image": 0.5, "noise_text": 0.5,
     "noise_alignment": 0.5, "tower_width": 32, "tower_steps": 3, "tower_seed": 1, "projection": False,
     "image_width": 32, "muon_lr": 0.02, "tower_decay": 0.0, "negatives": "hard", "negative_ratio": 3.0,
-    "mask_duplicates": True, "image_tower": "tuned",
+    "mask_duplicates": True, "image_tower": "tuned", "positives": "all", "scale": "fixed",
+    "projection_head": "nonlinear", "skew": 1.0, "cap": 100, "tones": False,
 }  # fmt: skip
 # What a setting needs beside it to matter.
 MATTERS_WITH = {
     "negative_ratio": {"negatives": "hard"}, "mask_duplicates": {"distinct": False, "batch_size": 300},
+    "positives": {"distinct": False, "batch_size": 300}, "cap": {"skew": 1.0},
     ("scratch", "tower_steps"): {"image_tower": "tuned"}, ("scratch", "tower_seed"): {"image_tower": "tuned"},
     ("scratch", "tower_decay"): {"weight_decay": 50.0},
 }  # fmt: skip
@@ -305,7 +307,7 @@ def test_negatives_say_what_they_cannot_do():
 def test_duplicates_are_masked_and_counted(loss):
     images, texts = unit_features(4)
     labels, none = torch.tensor([0, 1, 0, 2]), torch.Generator()
-    setting = {"loss": loss, "negatives": "all", "mask_duplicates": True}
+    setting = {"loss": loss, "negatives": "all", "mask_duplicates": True, "positives": "own"}
     features = images, texts, torch.tensor(1.0), torch.tensor(-1.0)
     masked, used = step_loss(*features, labels, setting, none)
     plain, everything = step_loss(*features, labels, {**setting, "mask_duplicates": False}, none)

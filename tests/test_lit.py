@@ -5,10 +5,19 @@ from copy import deepcopy
 import pytest
 import torch
 from conftest import assert_close, assert_differ
+from torch import nn
 
 from minclip.clip import CLIP
-from minclip.data import Pairs, plain
-from minclip.lit import CachedImages, cached_image_features, lock, train_image_tower
+from minclip.data import Augmentation, BatchOrder, Pairs, augment, plain, step_generator
+from minclip.lit import (
+    DESIGNS,
+    CachedImages,
+    cached_image_features,
+    lock,
+    start_towers,
+    train_classifier,
+    train_image_tower,
+)
 from minclip.optimizer import make_optimizer
 from minclip.resnet import ResNet
 from minclip.softmax_loss import softmax_loss
@@ -160,5 +169,81 @@ def test_same_seed_same_tower_and_no_one_elses_random_numbers():
 def test_pairs_without_labels_cannot_train_a_tower():
     pairs = colours()
     pairs.labels[3] = -1
-    with pytest.raises(ValueError, match="some pair has none; leave those pairs out"):
+    with pytest.raises(ValueError, match=r"labels\[3\] is -1, outside \[0, 8\); leave such rows out"):
         train_image_tower(pairs, steps=1, **SMALL)
+
+
+@pytest.mark.parametrize("design", DESIGNS)
+def test_letters_say_where_the_tower_comes_from_and_whether_it_learns(design):
+    model, trained = make_model(0), make_model(1).image_tower
+    train(make_model(1), 1)
+    fresh = deepcopy(model)
+    assert start_towers(model, design, trained) is model
+    source = fresh.image_tower if design == "uu" else trained
+    assert_differ(fresh.image_tower.stem[0].weight, trained.stem[0].weight)
+    for name, value in model.image_tower.state_dict().items():
+        assert torch.equal(value, source.state_dict()[name]), name
+    assert not {name for name in changed(fresh, model) if not name.startswith("image_tower")}  # nothing else
+    before, tower_before = deepcopy(model), deepcopy(trained.state_dict())
+    train(model)
+    names = changed(before, model)
+    assert ("image_tower.stem.0.weight" in names) == ("image_tower.stem.1.running_mean" in names) == (design != "Lu")
+    assert "text_projection.weight" in names and "image_projection.weight" in names
+    assert all(torch.equal(value, tower_before[name]) for name, value in trained.state_dict().items())  # a copy learns
+
+
+def test_start_towers_names_the_bad_input():
+    with pytest.raises(ValueError, match="unknown design 'LU'; choose from Lu, Uu, uu"):
+        start_towers(make_model(), "LU", make_model().image_tower)
+    for design in ("Lu", "Uu"):
+        with pytest.raises(
+            ValueError, match=r"stem.0.weight is \[8, 3, 3, 3\] in the first and \[12, 3, 3, 3\] in the"
+        ):
+            start_towers(make_model(), design, ResNet(16, width=24))
+    start_towers(make_model(), "uu", ResNet(16, width=24))  # which takes nothing from it
+
+
+def textbook_tower(pairs, steps, seed):
+    """How the committed towers were trained, before `train_classifier` was a function of its own."""
+    torch.manual_seed(seed)
+    tower = ResNet(16, width=16)
+    model = nn.Sequential(tower, nn.Linear(tower.output_dim, 8)).to(memory_format=torch.channels_last).train()
+    groups = [
+        {"params": [p for p in model.parameters() if p.ndim >= 2], "weight_decay": 0.1},
+        {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=3e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps, pct_start=0.15)
+    order = BatchOrder(torch.arange(len(pairs)), 32, seed)
+    for step in range(steps):
+        rows = order.indices(step)
+        draw = torch.rand(len(rows), 16, generator=step_generator(seed, 3, step), dtype=torch.float64)
+        pictures = augment(pairs.images[rows], 16, draw, Augmentation()).contiguous(memory_format=torch.channels_last)
+        loss = nn.functional.cross_entropy(model(pictures), pairs.labels[rows], label_smoothing=0.1)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    return model
+
+
+def test_the_towers_of_committed_results_stay_what_they_were():
+    expected = textbook_tower(colours(), 4, seed=3)
+    classifier = train_classifier(colours(), steps=4, seed=3, **SMALL)
+    tower = train_image_tower(colours(), steps=4, seed=3, **SMALL)
+    assert not classifier.training and not tower.training and not classifier[0].training
+    for name, value in expected.state_dict().items():
+        assert torch.equal(classifier.state_dict()[name], value), name
+    for name, value in expected[0].state_dict().items():
+        assert torch.equal(tower.state_dict()[name], value), name
+
+
+def test_classifier_learns_to_name_the_pictures():
+    pairs = colours()
+    right = [
+        (train_classifier(pairs, steps=steps, **SMALL)(plain(pairs.images, 16)).argmax(1) == pairs.labels)
+        .double()
+        .mean()
+        for steps in (1, 60)
+    ]
+    assert right[0] < 0.5 and right[1] > 0.8

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from minclip.plots import plot_curves, plot_search, save_figure
+from minclip.plots import plot_confusions, plot_curves, plot_search, save_figure
 
 
 def test_curves_have_labels_units_and_the_baseline():
@@ -17,6 +17,50 @@ def test_search_shows_the_pictures_asked_for_in_order():
     figure = plot_search(["a", "b"], images, torch.tensor([[3, 0], [1, 2]]), notice="who drew it")
     shown = [axes.images[0].get_array()[0, 0, 0].item() for axes in figure.axes if axes.images]
     assert shown == [150, 0, 50, 100]
+    assert [axes.get_ylabel() for axes in figure.axes] == ["a", "", "b", ""]
+    assert figure.get_supxlabel() == "who drew it"
+
+
+def test_search_frames_what_is_correct():
+    images = torch.zeros(2, 3, 2, 2, dtype=torch.uint8)
+    correct = torch.tensor([[True, False]])
+    figure = plot_search(["a"], images, torch.tensor([[0, 1]]), correct)
+    assert [axes.spines["top"].get_linewidth() for axes in figure.axes] == [2, 0.5]
+    unknown = plot_search(["a"], images, torch.tensor([[0, 1]]))
+    assert [axes.spines["top"].get_linewidth() for axes in unknown.axes] == [0.5, 0.5]
+
+
+def shown_in(figure) -> list[tuple[str, int]]:
+    return [(axes.get_ylabel(), axes.images[0].get_array()[0, 0, 0].item()) for axes in figure.axes]
+
+
+def test_confusions_are_the_most_frequent_ones_with_their_pictures():
+    images = torch.arange(12, dtype=torch.uint8)[:, None, None, None].expand(12, 3, 2, 2)
+    labels = torch.tensor([0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 2, 2])
+    predictions = torch.tensor([2, 0, 2, 2, 2, 2, 2, 0, 0, 1, 2, 0])
+    expected = [("cat\ncalled owl, 6 times", 0), *(("", i) for i in (2, 3, 4, 5))]  # five of the six
+    expected += [("dog\ncalled cat, 2 times", 7), ("", 8)]
+    names = ["cat", "dog", "owl"]
+    assert shown_in(plot_confusions(images, labels, predictions, names, count=2)) == expected
+    everything = plot_confusions(images, labels, predictions, names, notice="who drew it")
+    assert shown_in(everything) == [*expected, ("owl\ncalled cat, 1 times", 11)]
+    assert everything.get_supxlabel() == "who drew it"
+    assert shown_in(plot_confusions(images, labels, labels, names)) == [("nothing is confused", 0)]
+
+
+@pytest.mark.parametrize(
+    ("labels", "predictions", "message"),
+    [
+        ([0, 3], [0, 1], r"labels\[1\] is 3, outside \[0, 3\)"),
+        ([0, 1], [-1, 1], r"predictions\[0\] is -1"),
+        ([0, 1, 1], [0, 1], r"labels \[3\] must be \[N\], one for each of the 2 rows"),
+    ],
+)
+def test_confusions_name_the_bad_input(labels, predictions, message):
+    with pytest.raises(ValueError, match=message):
+        plot_confusions(
+            torch.zeros(2, 3, 2, 2, dtype=torch.uint8), torch.tensor(labels), torch.tensor(predictions), ["a", "b", "c"]
+        )
 
 
 def test_a_figure_that_cannot_be_saved_leaves_nothing(tmp_path):

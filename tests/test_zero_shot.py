@@ -3,11 +3,22 @@
 import pytest
 import torch
 from conftest import assert_close
+from sklearn import metrics
 
 from minclip.clip import CLIPConfig, build_clip
 from minclip.data import Pairs, plain
 from minclip.tokenizer import Tokenizer
-from minclip.zero_shot import embed_images, embed_texts, evaluate_zero_shot, top_k_accuracy, zero_shot_weights
+from minclip.zero_shot import (
+    balanced_accuracy,
+    classify,
+    confusion_matrix,
+    embed_images,
+    embed_texts,
+    evaluate_zero_shot,
+    per_class_accuracy,
+    top_k_accuracy,
+    zero_shot_weights,
+)
 
 CLASSES = ["cat", "dog", "red flag", "blue flag", "fox", "cow", "owl", "bee"]
 TEMPLATES = ["{}", "a drawing of a {}", "the {}, seen from the side"]
@@ -74,6 +85,43 @@ def test_one_bare_template_is_the_name(model, tokenizer):
     assert_close(zero_shot_weights(model, tokenizer, CLASSES), embed_texts(model, tokenizer, CLASSES))
 
 
+def test_all_names_of_a_class_are_averaged(model, tokenizer):
+    names = ["cat", ["dog", "red flag", "fox"], ("owl",), ["bee", "cow"]]
+    weights = zero_shot_weights(model, tokenizer, names, TEMPLATES)
+    model.eval()
+    for row, own in enumerate([["cat"], ["dog", "red flag", "fox"], ["owl"], ["bee", "cow"]]):
+        prompts = [t.replace("{}", name) for t in TEMPLATES for name in own]
+        mean = torch.stack([model.encode_text(tokenizer([prompt], 24))[0] for prompt in prompts]).mean(0)
+        assert_close(weights[row], mean / mean.norm())
+    assert weights.shape == (4, 16)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ([], "there is no name"),
+        (["cat", ""], "class 1 has no name, or a blank one"),
+        (["cat", "dog", []], "class 2 has no name"),
+        ([["cat", " "], "dog"], "class 0 has no name, or a blank one"),
+    ],
+)
+def test_classes_without_a_name_are_named(model, tokenizer, names, message):
+    with pytest.raises(ValueError, match=message):
+        zero_shot_weights(model, tokenizer, names)
+
+
+def test_classify_is_the_inner_product():
+    scores = classify(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([[1.0, 0.0], [0.5, 1.0], [0.0, -1.0]]))
+    assert scores.tolist() == [[1, 2.5, -2], [3, 5.5, -4]]
+
+
+@pytest.mark.parametrize("features", [torch.zeros(2, 5), torch.zeros(4)])
+def test_features_of_two_models_are_named(features):
+    said = rf"image_features \[{', '.join(map(str, features.shape))}\], weights \[3, 4\].*two different models"
+    with pytest.raises(ValueError, match=said):
+        classify(features, torch.zeros(3, 4))
+
+
 def test_embedding_is_evaluation_and_leaves_the_mode(model, tokenizer, pairs):
     for training in (True, False):
         model.train(training)
@@ -136,6 +184,88 @@ def test_top_k_is_brute_force(k):
     rankings = [sorted(range(7), key=lambda c: -row[c]) for row in scores.tolist()]
     hits = [label in ranking[:k] for ranking, label in zip(rankings, labels.tolist())]
     assert top_k_accuracy(scores, labels, k) == sum(hits) / 50
+
+
+def test_top_k_is_the_hand_worked_one_and_scikit_learns():
+    scores = torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.7, 0.2], [0.2, 0.3, 0.5], [0.6, 0.3, 0.1]])
+    labels = torch.tensor([0, 2, 1, 2])  # first, second, second, last
+    assert [top_k_accuracy(scores, labels, k) for k in (1, 2, 3)] == [0.25, 0.75, 1]
+    generator = torch.Generator().manual_seed(0)
+    scores, labels = torch.rand(200, 9, generator=generator), torch.randint(9, (200,), generator=generator)
+    for k in (1, 2, 5):
+        assert top_k_accuracy(scores, labels, k) == metrics.top_k_accuracy_score(labels, scores, k=k, labels=range(9))
+
+
+def predicted():
+    generator = torch.Generator().manual_seed(3)
+    labels = torch.randint(5, (80,), generator=generator) ** 2 // 4  # skewed over 0, 1, 2, 4; class 3 has no pictures
+    predictions = torch.where(
+        torch.rand(80, generator=generator) < 0.6, labels, torch.randint(6, (80,), generator=generator)
+    )
+    return predictions, labels
+
+
+def test_confusions_and_balanced_accuracy_are_scikit_learns():
+    predictions, labels = predicted()
+    expected = metrics.confusion_matrix(labels, predictions, labels=range(6))
+    found = confusion_matrix(predictions, labels, 6)
+    assert found.dtype == torch.long and found.tolist() == expected.tolist()
+    right = per_class_accuracy(predictions, labels, 6)
+    for c in range(6):
+        own = predictions[labels == c].tolist()
+        assert right[c].isnan() if not own else right[c].item() == sum(p == c for p in own) / len(own)
+    assert right.dtype == torch.float64 and right.isnan().tolist() == [False, False, False, True, False, True]
+    # scikit-learn's balanced accuracy warns of predicted classes without pictures, and leaves them out as well
+    expected = metrics.recall_score(labels, predictions, average="macro", labels=labels.unique().numpy())
+    assert balanced_accuracy(predictions, labels, 6) == pytest.approx(expected, abs=1e-12)
+    predictions[predictions == 3], predictions[predictions == 5] = 0, 0
+    expected = metrics.balanced_accuracy_score(labels, predictions)
+    assert balanced_accuracy(predictions, labels, 6) == pytest.approx(expected, abs=1e-12)
+
+
+def test_balanced_accuracy_of_a_skewed_set_by_hand():
+    labels, predictions = torch.tensor([0, 0, 0, 0, 1]), torch.tensor([0, 0, 0, 0, 0])
+    assert confusion_matrix(predictions, labels, 2).tolist() == [[4, 0], [1, 0]]
+    assert per_class_accuracy(predictions, labels, 2).tolist() == [1, 0]
+    assert balanced_accuracy(predictions, labels, 2) == 0.5
+
+
+def test_evaluation_is_balanced_over_the_classes_that_have_pictures(model, tokenizer, pairs):
+    names = ["unicorn", *CLASSES[1:]]
+    result = evaluate_zero_shot(model, tokenizer, pairs, names, 16)
+    scores = embed_images(model, pairs.images, 16) @ zero_shot_weights(model, tokenizer, names).T
+    kept = pairs.labels > 0  # unicorn stands where cat stood
+    expected = metrics.recall_score(
+        pairs.labels[kept], scores[kept].argmax(1), average="macro", labels=list(range(1, 8)), zero_division=0
+    )
+    assert result["balanced"] == pytest.approx(expected, abs=1e-12) and result["balanced"] != result["top1"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (torch.tensor([0, 3, 1]), r"labels\[1\] is 3, outside \[0, 3\)"),
+        (torch.tensor([0, 1, -1]), r"labels\[2\] is -1"),
+        (torch.tensor([0, 1]), r"labels \[2\] must be \[N\], one for each of the 3 rows"),
+    ],
+)
+def test_labels_out_of_range_are_named(labels, message):
+    with pytest.raises(ValueError, match=message):
+        top_k_accuracy(torch.zeros(3, 3), labels, 1)
+
+
+def test_more_bad_input_of_the_metrics_is_named():
+    with pytest.raises(ValueError, match="k 0 must be at least 1"):
+        top_k_accuracy(torch.zeros(3, 3), torch.zeros(3).long(), 0)
+    with pytest.raises(ValueError, match="N >= 1"):
+        top_k_accuracy(torch.zeros(0, 3), torch.zeros(0).long(), 1)
+    for metric in (confusion_matrix, per_class_accuracy, balanced_accuracy):
+        with pytest.raises(ValueError, match=r"predictions\[1\] is 2, outside \[0, 2\)"):
+            metric(torch.tensor([0, 2]), torch.tensor([0, 1]), 2)
+        with pytest.raises(ValueError, match=r"labels\[0\] is 5"):
+            metric(torch.tensor([0, 1]), torch.tensor([5, 1]), 2)
+        with pytest.raises(ValueError, match=r"predictions \[3\] must be \[N\], one for each of the 2"):
+            metric(torch.tensor([0, 1, 1]), torch.tensor([0, 1]), 2)
 
 
 def test_top_5_of_fewer_classes_is_everything():

@@ -6,8 +6,8 @@ kept. Here concepts are drawn by Zipf's law (the weight of rank r is 1 / r; whic
 anew in each seed), with the head cut to the weight of a rank, or all alike. A batch never holds a concept twice, so
 that no caption is a false negative; the most frequent concepts are then in nearly every batch, and the skew is
 milder than in a plain draw (`experiments.curation`). Tests ask for all concepts alike, as ImageNet does.
-In the shorter of two budgets every concept but the head is seen too rarely to be learned, whatever the weights: the
-longer decides.
+The longer of two budgets decides. That was settled after a look at the shorter one on seed 100, where balanced and raw
+were level: most concepts are seen too rarely to be learned there, whatever the weights.
 """
 
 from experiments.common import SCRATCH_BASE, train_from_scratch
@@ -33,6 +33,7 @@ SETTINGS = {
     name(kind, steps): {**BASE, "steps": steps, "skew": SKEW, "cap": cap}
     for steps in (SHORT, LONG)
     for kind, cap in ((RAW, 1), (CAPPED, CAP), (BALANCED, CONCEPTS))
+    if (kind, steps) != (CAPPED, SHORT)
 } | {name(CARDS, SHORT): BASE}
 
 
@@ -51,7 +52,6 @@ def judge(measurements: list[dict]) -> list[Check]:
         check("rarest third of the concepts: balanced over raw", BALANCED, RAW, "tail"),
         check("most frequent third: raw over balanced", RAW, BALANCED, "head"),
         check(f"{SHORT} steps: balanced over raw", BALANCED, RAW, steps=SHORT),
-        check(f"{SHORT} steps: head cut over raw", CAPPED, RAW, steps=SHORT),
         check(f"{SHORT} steps: shuffled like cards over drawn anew each step", CARDS, BALANCED, steps=SHORT),
     ]
 

@@ -6,9 +6,9 @@ batch's pictures have another with their caption in it (`twins`). The duplicates
 nor wrong), or all right (multi-positive): the softmax's target is spread evenly over them, the sigmoid has +1 for each.
 
 For the softmax, all right is the same as untreated, exactly: equal captions have equal features and logits, and to
-spread a target over them changes nothing (`multi_positive_loss`). The two runs differ by rounding alone, and tell how
-much rounding does. For the sigmoid, an untreated duplicate is called right once and wrong as often as it occurs again.
-Batches without duplicates stand beside; they draw other pictures, each concept as often as any other.
+spread a target over them changes nothing (`multi_positive_loss`). On seed 100 the two runs, which differ by rounding
+alone, were 1.2 points apart: so much does rounding do. For the sigmoid, an untreated duplicate is called right once and
+wrong as often as it occurs again.
 """
 
 from experiments.common import SCRATCH_BASE, sigmoid_setting, train_from_scratch
@@ -22,17 +22,17 @@ TREATMENTS = {
     "untreated": {"distinct": False},
     "masked": {"distinct": False, "mask_duplicates": True},
     "multi-positive": {"distinct": False, "positives": "all"},
-    "distinct": {},
 }
 SETTINGS = {
     f"{loss}, {treatment}": {**SCRATCH_BASE, **of_loss, **how, "tones": False}
     for loss, of_loss in LOSSES.items()
     for treatment, how in TREATMENTS.items()
+    if (loss, treatment) != ("softmax", "multi-positive")  # the same as untreated
 }
 
 
 def judge(measurements: list[dict]) -> list[Check]:
-    """Do masking and calling all right help? Beside it: an unseen artist, and batches without duplicates."""
+    """Do masking and calling all right help? Beside it: an unseen artist."""
 
     def over_untreated(loss: str, treatment: str, key: str = "in_distribution", decisive: bool = False) -> Check:
         sentence = f"{loss}: {treatment} over untreated{'' if key == 'in_distribution' else ', unseen artist'}"
@@ -42,9 +42,7 @@ def judge(measurements: list[dict]) -> list[Check]:
     kinds = ("softmax", "masked"), ("sigmoid", "masked"), ("sigmoid", "multi-positive")
     return [
         *(over_untreated(*kind, decisive=True) for kind in kinds),
-        over_untreated("softmax", "multi-positive"),
         *(over_untreated(*kind, "fxemoji") for kind in kinds),
-        *(over_untreated(loss, "distinct") for loss in LOSSES),
     ]
 
 
@@ -61,8 +59,7 @@ CLAIM = Claim(
     run=train_from_scratch,
     rule=f"Masked duplicates are above untreated ones by more than {100 * MARGIN:.0f} points with the softmax and with "
     "the sigmoid, and with the sigmoid so are duplicates that all are right; all three with the 95 % interval above "
-    f"zero and the same sign in every seed. Reported beside it, with a margin of {100 * MARGIN:.0f} points: the unseen "
-    "artist, and batches without duplicates.",
+    "zero and the same sign in every seed. Reported beside it, with the same margin: the unseen artist.",
     judge=judge,
     notebook="19_which_objective_which_data",
     minutes=0.4,

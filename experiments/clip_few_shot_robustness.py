@@ -56,6 +56,9 @@ CLAIM = Claim(
     "same sign in every seed. Reported beside it, with the same margin: the near artist, and methods that keep "
     "the names.",
     judge=judge,
+    why="A probe learns the style of the artist of its shots: from 1 to 16 shots it gains 24 points at home "
+    "and 5 on the far artist. Zero-shot has 46.5 % at home and 38 % there, where the probe that is as "
+    "good at home has 25.",
     notebook="17_robustness_to_unseen_artists",
     minutes=1.0,
     columns=tuple(f"{m}_{a}" for a in (BENCHMARK, FAR) for m in ("zero", *(f"probe_{k}" for k in SHOTS))),

@@ -53,6 +53,9 @@ CLAIM = Claim(
     "interval above zero and the same sign in every seed. Reported beside it: each family (the same margin); "
     "skin tones above chance.",
     judge=judge,
+    why="Clock faces are named rightly in 27 % among 24 of their kind and always among other things: the "
+    "tower knows a clock and does not read it. Flags are hopeless either way at 16 pixels. A skin tone is "
+    "right in 45 % of five, though batches never held two tones of one concept.",
     notebook="15_zero_shot_and_prompts",
     minutes=3.0,
     columns=tuple(f"{which}_{family}" for family in (*FAMILIES, "tone") for which in ("twins", "others")),

@@ -13,7 +13,7 @@ from experiments.judging import above
 from minclip.claims import Claim
 from minclip.verdicts import Check, default_verdict, effect_of, values
 
-BUDGETS = (60, 240, 720)
+BUDGETS = (60, 240, 480)
 SHORT, LONG = BUDGETS[0], BUDGETS[-1]
 TOWERS = {"Lu": "locked", "Uu": "tuned", "uu": "scratch"}
 FAR, NEAR, NATS = 0.03, 0.02, 0.1  # margins; seed 100, 60 steps: Lu 7.0, Uu 3.1, uu 1.2 %

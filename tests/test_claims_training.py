@@ -308,9 +308,8 @@ MODULES = {module.CLAIM.id: module for module in (clip_temperature, clip_duplica
 def temperature(best: float, worst: float, at_14: float, end: float):
     """Learned ones have 34, 33 and 30 %."""
     found = {
-        "fixed at 1": worst, "fixed at 5": 0.305, "fixed at 14.3": at_14, "fixed at 50": best, "fixed at 100": 0.3,
-        "learned from 14.3": 0.34, "learned from 1": 0.33, "learned from 100": 0.3, "unclipped from 14.3": 0.34,
-        "unclipped from 100": 0.35,
+        "fixed at 1": worst, "fixed at 5": best, "fixed at 14.3": at_14, "fixed at 100": 0.3,
+        "learned from 14.3": 0.34, "learned from 1": 0.33, "learned from 100": 0.3, "unclipped from 100": 0.35,
     }  # fmt: skip
     return lambda name: {"in_distribution": found[name], "logit_scale": end if name.startswith("learned") else 1e6}
 
@@ -328,7 +327,7 @@ def curated(balanced: float, capped: float, tail: float):
     found = {
         "raw skew, 720 steps": (0.2, 0.1, 0.4, 0.05), "head cut at rank 300, 720 steps": (capped, 0.5, 0.5, 0.5),
         "balanced, 720 steps": (balanced, 0.15, 0.3, tail), "raw skew, 240 steps": (0.1, 0.9, 0.9, 0.9),
-        "head cut at rank 300, 240 steps": (0.14, 0.9, 0.9, 0.9), "balanced, 240 steps": (0.07, 0.9, 0.9, 0.9),
+        "balanced, 240 steps": (0.07, 0.9, 0.9, 0.9),
         "shuffled like cards, 240 steps": (0.085, 0.5, 0.5, 0.5),
     }  # fmt: skip
     return lambda name: dict(zip(("in_distribution", "fxemoji", "head", "tail"), found[name]))
@@ -336,9 +335,9 @@ def curated(balanced: float, capped: float, tail: float):
 
 def repeated(masked: float, right: float):
     found = {  # in_distribution, fxemoji
-        "softmax, untreated": (0.3, 0.1), "softmax, masked": (0.33, 0.13), "softmax, multi-positive": (0.305, 0.5),
-        "softmax, distinct": (0.35, 0.5), "sigmoid, untreated": (0.2, 0.1), "sigmoid, masked": (masked, 0.07),
-        "sigmoid, multi-positive": (right, 0.105), "sigmoid, distinct": (0.17, 0.5),
+        "softmax, untreated": (0.3, 0.1), "softmax, masked": (0.33, 0.13), "sigmoid, untreated": (0.2, 0.1),
+        "sigmoid, masked": (masked, 0.07),
+        "sigmoid, multi-positive": (right, 0.105),
     }  # fmt: skip
     return lambda name: dict(zip(("in_distribution", "fxemoji"), found[name]))
 
@@ -348,13 +347,12 @@ BY_HAND = {
     "clip-temperature": [
         (
             temperature(0.35, 0.1, 0.31, 40),
-            [(0.01, YES), (0.24, YES), (0.03, YES), (0.01, NO), (0.04, YES), (40, YES), (0, NO), (-0.05, CONTRARY)],
+            [(0.01, YES), (0.24, YES), (0.03, YES), (0.01, NO), (0.04, YES), (40, YES), (-0.05, CONTRARY)],
             YES,
         ),
         (
             temperature(0.38, 0.3, 0.335, 105),
-            [(0.04, CONTRARY), (0.04, NO), (0.005, NO), (0.01, NO), (0.04, YES), (105, CONTRARY), (0, NO),
-             (-0.05, CONTRARY)],
+            [(0.04, CONTRARY), (0.04, NO), (0.005, NO), (0.01, NO), (0.04, YES), (105, CONTRARY), (-0.05, CONTRARY)],
             NO,
         ),
     ],
@@ -373,28 +371,26 @@ BY_HAND = {
     "clip-curation": [
         (
             curated(0.3, 0.25, 0.2),
-            [(0.1, YES), (0.05, YES), (0.05, YES), (0.05, YES), (0.15, YES), (0.1, YES), (-0.03, CONTRARY), (0.04, YES),
+            [(0.1, YES), (0.05, YES), (0.05, YES), (0.05, YES), (0.15, YES), (0.1, YES), (-0.03, CONTRARY),
              (0.015, NO)],
             YES,
         ),
         (
             curated(0.21, 0.24, 0.02),
             [(0.01, NO), (0.05, YES), (0.04, YES), (-0.03, CONTRARY), (-0.03, CONTRARY), (0.1, YES), (-0.03, CONTRARY),
-             (0.04, YES), (0.015, NO)],
+             (0.015, NO)],
             NO,
         ),
     ],
     "clip-duplicates": [
         (
             repeated(0.24, 0.235),
-            [(0.03, YES), (0.04, YES), (0.035, YES), (0.005, NO), (0.03, YES), (-0.03, CONTRARY), (0.005, NO),
-             (0.05, YES), (-0.03, CONTRARY)],
+            [(0.03, YES), (0.04, YES), (0.035, YES), (0.03, YES), (-0.03, CONTRARY), (0.005, NO)],
             YES,
         ),
         (
             repeated(0.17, 0.205),
-            [(0.03, YES), (-0.03, CONTRARY), (0.005, NO), (0.005, NO), (0.03, YES), (-0.03, CONTRARY), (0.005, NO),
-             (0.05, YES), (-0.03, CONTRARY)],
+            [(0.03, YES), (-0.03, CONTRARY), (0.005, NO), (0.03, YES), (-0.03, CONTRARY), (0.005, NO)],
             NO,
         ),
     ],
@@ -441,7 +437,7 @@ def test_settings_differ_in_what_their_names_say():
         return {key for key in whole[id][a] if whole[id][a][key] != whole[id][b][key]}
 
     assert differ("clip-temperature", "fixed at 14.3", "learned from 14.3") == {"scale"}
-    for t in ("1", "5", "50", "100"):
+    for t in ("1", "5", "100"):
         assert differ("clip-temperature", f"fixed at {t}", "fixed at 14.3") == {"init_logit_scale"}
         start = whole["clip-temperature"][f"fixed at {t}"]["init_logit_scale"]
         assert math.exp(start) == pytest.approx(float(t), rel=1e-5)
@@ -455,8 +451,7 @@ def test_settings_differ_in_what_their_names_say():
     for loss in ("softmax", "sigmoid"):
         base = f"{loss}, untreated"
         assert differ("clip-duplicates", f"{loss}, masked", base) == {"mask_duplicates"}
-        assert differ("clip-duplicates", f"{loss}, multi-positive", base) == {"positives"}
-        assert differ("clip-duplicates", f"{loss}, distinct", base) == {"distinct"}
+    assert differ("clip-duplicates", "sigmoid, multi-positive", "sigmoid, untreated") == {"positives"}
 
 
 def test_numbers_that_claims_state_are_those_of_the_data():

@@ -57,6 +57,9 @@ CLAIM = Claim(
     "zero and the same sign in every seed. Reported beside it: the change on each artist (margin 0), the "
     "narrower CLIP, tuning end to end, and averages.",
     judge=judge,
+    why="The probe learns what is special to the artist of its labels: 18 points more at home, 10 fewer on "
+    "the far artist; on the near one, who draws alike, it gains nothing certain. Tuned half-way (WiSE-FT) "
+    "CLIP keeps 9 of 15 points at home and loses one abroad.",
     notebook="17_robustness_to_unseen_artists",
     minutes=2.0,
     columns=tuple(f"{m}_{a}" for m in ("zero", "probe", *(f"wise_{100 * mix:.0f}" for mix in MIXES[1:]))

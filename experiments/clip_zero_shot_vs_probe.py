@@ -36,13 +36,11 @@ def judge(measurements: list[dict]) -> list[Check]:
     mean = lambda numbers: sum(numbers) / len(numbers)  # noqa: E731
 
     def check(sentence: str, number, limit: float, unit: str = "points", decisive: bool = False) -> Check:
+        """Shown are the number and how many seeds are above the limit; judged is by how much they are."""
         numbers = [number(seed) for seed in zero]
-        verdict = (
-            default_verdict(effect_of([x - limit for x in numbers]))
-            if unit
-            else default_verdict(effect_of(numbers), limit)
-        )
-        return Check(sentence, effect_of(numbers), verdict, unit, decisive)
+        verdict = default_verdict(effect_of([x - limit for x in numbers]))
+        beyond = sum(x > limit for x in numbers) / len(numbers)
+        return Check(sentence, {**effect_of(numbers), "sign_agreement": beyond}, verdict, unit, decisive)
 
     wins = lambda a, b: mean([float(x > y) for x, y in zip(a, b)])  # noqa: E731
     above = lambda s: [(z - c, p - c) for z, p, c in zip(zero[s], probe[s], chance[s])]  # noqa: E731
@@ -80,6 +78,10 @@ CLAIM = Claim(
     "features on more than half of the tasks. Each with its 95 % interval above that limit and every seed on the "
     "same side. Reported beside it: the other comparisons, and chance.",
     judge=judge,
+    why="Zero-shot follows its probe and is 10 points below it, as in the paper. It beats the probe on "
+    "labelled features on a quarter of the tasks only: those features come from the same pictures as "
+    "CLIP's, where the paper's ResNet-50 had seen others. With 23 to 160 test pictures a task, single "
+    "tasks are uncertain.",
     notebook="16_probes_and_few_shots",
     minutes=3.0,
     columns=tuple(f"{kind}_{key}" for key in KEYS for kind in ("chance", "zero", "probe", "labelled")),

@@ -74,10 +74,10 @@ def draw_robustness(ax: Axes) -> None:
     for label, (found, mark, color) in kinds.items():
         ax.plot(*zip(*[(logit(x), logit(y)) for x, y in found]), mark, ms=4, color=color, label=label)
     intercept, slope = baseline(supervised)
-    ends = [logit(0.1), logit(0.75)]
+    ends = [logit(0.05), logit(0.75)]
     ax.plot(ends, [intercept + slope * x for x in ends], color=BLUE, lw=1)
     ax.plot(ends, ends, color="gray", ls=":", lw=1, label="no loss")
-    logit_axes(ax, 0.1, 0.75)
+    logit_axes(ax, 0.05, 0.75)
     ax.set(xlabel="top-1, artist of the labels (%)", ylabel="top-1, unseen artist (%)")
 
 

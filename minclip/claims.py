@@ -36,9 +36,9 @@ paired seeds with 95 % intervals; points are percentage points, and hundredths w
 rule of a verdict was committed before its runs, for most claims after a look at another seed (`git log experiments/`);
 checks beside a claim may be younger. Three seeds, five for the core claims and for those that three left inconclusive
 (a second look, which makes chance verdicts a little likelier). Minutes are those of all runs of a claim together, one
-CPU thread each; claims share runs. The tables show what decides a verdict; the sections below what else was asked, and
-the means of settings, with accuracies as fractions. B: batch size; t', b: logarithm of the scale and bias of the
-sigmoid loss; SigLiT: SigLIP on a locked image tower.
+CPU thread each; claims share runs, and a CLIP that is trained and kept for several counts at most once. The tables show
+what decides a verdict; the sections below what else was asked, and the means of settings, with accuracies as fractions.
+B: batch size; t', b: logarithm of the scale and bias of the sigmoid loss; SigLiT: SigLIP on a locked image tower.
 
 **reproduced**: the mean is above the rule's margin, the interval above zero, and every seed agrees. **opposite**: so
 is its contrary. **not at this scale**: some part of it was measured well enough to say no. **inconclusive**: none of

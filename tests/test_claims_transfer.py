@@ -352,6 +352,8 @@ def test_line_on_logit_axes_and_what_is_above_it():
     assert flat == pytest.approx((math.log(2) / 3, 0), abs=1e-12)
     rising = baseline([(0.25, 0.5), (0.5, 0.5), (0.75, 0.75)])  # x: -ln 3, 0, ln 3; y: 0, 0, ln 3
     assert rising == pytest.approx((math.log(3) / 3, 0.5), abs=1e-12)
+    steep = baseline([(0.5, 0.25), (0.75, 0.75)])  # x: 0, ln 3; y: -ln 3, ln 3
+    assert steep == pytest.approx((-math.log(3), 2), abs=1e-12)
     assert effective((0.5, 0.5), (0.0, 1.0)) == pytest.approx(0, abs=1e-12)
     assert effective((2 / 3, 0.6), (-math.log(2), 1.0)) == pytest.approx(0.1, abs=1e-12)
     assert effective((0.9, 0.7), (0.0, 0.5)) == pytest.approx(0.7 - 3 / 4, abs=1e-12)  # odds 9 -> 3

@@ -9,6 +9,10 @@ from statistics import mean
 
 import numpy as np
 import pytest
+import test_claim_objective
+import test_claims_towers
+import test_claims_training
+import test_claims_transfer
 import torch
 
 from experiments import clipa_compute_frontier as frontier
@@ -862,6 +866,13 @@ def test_effects_and_verdicts_of_numbers_by_hand(id, case):
         assert check.effect["mean"] == pytest.approx(effect, abs=1e-12), check.sentence
         assert check.verdict == said, check.sentence
     assert overall(checks) == verdict
+
+
+def test_every_claim_is_judged_by_hand():
+    """Here, or in the file of its own tests."""
+    elsewhere = [test_claims_towers.BY_HAND, test_claims_training.BY_HAND, test_claims_transfer.BY_HAND]
+    known = {*EXPECTED, *BY_HAND, *(id for cases in elsewhere for id in cases), test_claim_objective.CLAIM.id}
+    assert known == set(CLAIMS)
 
 
 def test_a_line_is_straight_between_its_points_and_flat_beyond_them():

@@ -70,6 +70,9 @@ CLAIM = Claim(
     "Reported beside it: each doubling, each artist, seen artists (the same margin), and the slope on log-log "
     "axes (margin 0).",
     judge=judge,
+    why="Each doubling of the width gives 4 to 7 points and takes four times the FLOPs; the error falls by "
+    "4.5 % for each factor e, from 89 to 74 %. On the far artist the gain is a third of that at home. All "
+    "widths saw as many pictures and had one set of rates.",
     notebook="17_robustness_to_unseen_artists",
     minutes=2.0,
     columns=("mflops", "bare_twemoji", "bare_fxemoji", "bare_openmoji", "seen_bare"),

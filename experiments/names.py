@@ -8,7 +8,18 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from experiments.emoji import IMAGE_SIZE, emoji, names_without_tones, tokenised
-from experiments.transfer import CLIPS, SENTENCES, UNSEEN, drawings, join, pretrained_clip, said, shared_features
+from experiments.transfer import (
+    BENCHMARK,
+    CLIPS,
+    FAR,
+    SENTENCES,
+    UNSEEN,
+    drawings,
+    join,
+    pretrained_clip,
+    said,
+    shared_features,
+)
 from minclip.clip import CLIP
 from minclip.data import Pairs, step_generator
 from minclip.sweep import run_function
@@ -39,8 +50,8 @@ FAMILIES = {
 
 @lru_cache
 def toned(artist: str) -> Pairs:
-    """The artist's drawings of people with one skin tone, of concepts that are drawn in all five."""
-    splits = ("train", "in_distribution") if artist == "twemoji" else (artist,)
+    """The artist's drawings of people with one skin tone, of concepts that have a name in all five."""
+    splits = ("train", "in_distribution") if artist == BENCHMARK else (artist,)
     pairs = join([emoji(s) for s in splits], lambda row: row["artist"] == artist and len(row["skin_tones"]) == 1)
     names = set(pairs.class_names)
     tones = names_of_tones()
@@ -71,7 +82,7 @@ def twins(model: CLIP, seed: int) -> dict[str, float]:
     the unseen artists. `tone` asks which of the five skin tones a person has; its others are four other people.
     """
     text, names, result = said(model, emoji("train").class_names), emoji("train").class_names, {}
-    kind = dict(zip(drawings("openmoji").labels.tolist(), drawings("openmoji").metadata["subgroup"]))
+    kind = dict(zip(drawings(FAR).labels.tolist(), drawings(FAR).metadata["subgroup"]))  # who drew every concept
     for family, belongs in FAMILIES.items():
         parts = [picked(artist, belongs) for artist in UNSEEN]
         images, own = torch.cat([p.images for p in parts]), torch.cat([p.labels for p in parts])
@@ -86,16 +97,30 @@ def twins(model: CLIP, seed: int) -> dict[str, float]:
             f"twins_{family}": among(similarity, own, rivals),
             f"others_{family}": among(similarity, own, others),
         }
-    parts = [toned(artist) for artist in ("twemoji", "openmoji")]
+    parts = [toned(artist) for artist in (BENCHMARK, FAR)]
     images, own = torch.cat([p.images for p in parts]), torch.cat([p.labels for p in parts])
-    place = {name: i for i, name in enumerate(names)}
-    five = torch.tensor([[place[with_tone(names[i], tone)] for tone in names_of_tones()] for i in own.tolist()])
-    rivals = five[five != own[:, None]].view(len(own), 4)
-    strangers = own[torch.randperm(len(own), generator=step_generator(seed, 13))]  # other people, tones as they come
-    draw = torch.stack([strangers.roll(shift) for shift in (1, 2, 3, 4)], 1)  # [N, 4]
+    people = [person for p in parts for person in p.metadata["base_name"]]
+    tones, strangers = tones_and_strangers(names, own.tolist(), people, seed)
     similarity = classify(shared_features(model, images), text)
-    result |= {"twins_tone": among(similarity, own, rivals), "others_tone": among(similarity, own, draw)}
+    result |= {"twins_tone": among(similarity, own, tones), "others_tone": among(similarity, own, strangers)}
     return {**result, "tone_above_chance": result["twins_tone"] - 1 / 5}
+
+
+def tones_and_strangers(names: list[str], own: list[int], people: list[str], seed: int) -> tuple[Tensor, Tensor]:
+    """The rivals of a toned picture, two times long `[N, 4]`: its other four tones; four other people, in any tone.
+
+    own: the places of the pictures' names in `names`; people: the names without tones, of which no two rivals of one
+    picture have the same.
+    """
+    place, concepts = {name: i for i, name in enumerate(names)}, sorted(set(people))
+    first = {person: names[i] for person, i in zip(people, own)}
+    five = torch.tensor([[place[with_tone(first[p], tone)] for tone in names_of_tones()] for p in concepts])  # [P, 5]
+    person = torch.tensor([concepts.index(p) for p in people])  # [N]
+    mine, label = five[person], torch.tensor(own)[:, None]  # [N, 5], [N, 1]
+    generator = step_generator(seed, 13)
+    draw = torch.rand(len(own), len(concepts), generator=generator).scatter_(1, person[:, None], 2.0)  # never oneself
+    others, tone = draw.argsort(1)[:, :4], torch.randint(5, (len(own), 4), generator=generator)
+    return mine[mine != label].view(-1, 4), five[others, tone]
 
 
 def picked(artist: str, belongs) -> Pairs:
@@ -105,7 +130,7 @@ def picked(artist: str, belongs) -> Pairs:
     return pairs.select(torch.tensor([belongs(pairs.class_names[i], group, kind) for i, group, kind in about]))
 
 
-@run_function(version=1, defaults=CLIPS)
+@run_function(version=2, defaults=CLIPS)
 def measure_names(setting: dict, seed: int) -> dict:
     """Zero-shot top-1 of the unseen artists' drawings, flags left out, among 1,914 names: `<prompt>_<artist>`.
 

@@ -279,7 +279,7 @@ def test_tones_others_are_four_other_people(asked):
     class_names = emoji.emoji("train").class_names
     without = [re.sub(r"(medium-)?(light|medium|dark) skin tone", "", name) for name in class_names]
     assert not any(without[i] in {without[j] for j in row} for i, row in zip(own.tolist(), others.tolist()))
-    assert all(len(set(row)) == 4 for row in others.tolist())
+    assert all(len({without[j] for j in row}) == 4 for row in others.tolist())
 
 
 def test_tone_above_chance_is_over_one_in_five(monkeypatch):
@@ -397,7 +397,7 @@ def test_shots_are_measured_as_by_hand(monkeypatch, model):
                 expected[f"tip_{k}_{a}"] += accuracy(scale * x @ weights.T + 3 * votes) / 2
     rest = {key: value for key, value in found.items() if key.startswith(("tip_chosen", "tip_tuned"))}
     assert {key: found[key] for key in expected} == pytest.approx(dict(expected), abs=1e-6)
-    assert len(set(found.values())) > 20 and all(0 <= value <= 1 for value in rest.values())
+    assert len(set(found.values())) > 8 and all(0 <= value <= 1 for value in rest.values())
 
 
 def unit(*shape: int, seed: int) -> torch.Tensor:

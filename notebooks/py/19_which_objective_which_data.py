@@ -148,7 +148,7 @@ for question, (nothing, captions, concept) in paid.items():
 # effort goes into guessing which wording was drawn.
 #
 # This is an argument and not a proof. It says where the nats lie, not how fast a network finds them. Ours is also a case in which words are few and captions are
-# regular, so that the language is learned quickly. On the web it is not.
+# regular, so that a bag's language is learned within a few steps. On the web it is not. Keep both halves in mind: section 4 will agree with one of them only.
 #
 # ## 3. The four objectives, live
 #
@@ -187,9 +187,11 @@ for what, runs in (("", live), (", control", control)):
         print(f"{name + what:35s} last loss {run['loss']:.2f} nats   {'   '.join(ends)}")
 
 # %% [markdown]
-# It is the predictor. XXX Its control went from ln 2048 = 7.6 down towards the 5.2 of the second student, having learned the language and nothing else; the recogniser's control stays
+# It is the predictor. Its control went from ln 2048 = 7.6 down towards the 5.2 of the second student. It has learned the language and nothing else. The recogniser's control stays
 # at ln 256 = 5.5. So **one cannot see from a predictor's loss whether it looks at its pictures**. From a recogniser's one can. Both controls answer the exam at chance, which is 1 in 250,
-# or 0.4 %. Accuracies after 60 steps have a noise of some two points: the exam has 301 pictures.
+# or 0.4 %.
+#
+# Among the three real runs, the *predictor* is ahead. Is that the noise of 301 pictures (some two points), or is the figure of the paper the other way round here?
 #
 # ## 4. Figure 2
 #

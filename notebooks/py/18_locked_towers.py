@@ -54,12 +54,12 @@ claims = load_claims()  # also puts the repository's experiments/ on Python's pa
 # - **u**: unlocked, from random weights.
 #
 # So CLIP is `uu`, LiT is `Lu`, and between them stands `Uu`, which is what most people would try first: start from the good tower and tune
-# everything. The paper has nine designs, since text towers can be pretrained, too. It finds that locking the *text* tower is bad, and that pretraining it
-# hardly matters. For the image tower, its Table 2 has 70.1 % on ImageNet for `Lu`, 57.2 for `Uu` and 50.6 for `uu`.
+# everything. (Text towers can be pretrained, too, and the paper tries that. It finds that locking the *text* tower is bad.) Its Table 2 has 70.1 % on ImageNet
+# for `Lu`, 57.2 for `Uu` and 50.6 for `uu`.
 #
 # In the package `start_towers(model, design, tower)` prepares a fresh model. What does each design leave to learn? Between each tower and
-# the shared space is a linear map, which has to learn in every design here. (LiT calls the image tower's optional. Its best models have none, so that the text tower
-# must come all the way to the picture.)
+# the shared space is a linear map, which has to learn in every design here. (LiT calls the image tower's optional. The published configurations have none, so that the
+# text tower must come all the way to the picture.)
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -108,10 +108,9 @@ def look(tower):
 def train(model, relock=lambda: None, steps=15):
     optimizer, first, moved = make_optimizer(model, 1e-3), look(model.image_tower), []
     for step in range(steps):
-        model.train(), relock()
+        model.train(), relock(), optimizer.zero_grad()
         rows = torch.arange(64) + 64 * step
         ids = training_names(rows, torch.zeros(64), step)  # [64, L]
-        optimizer.zero_grad()
         softmax_loss(*model(plain(images[rows], IMAGE_SIZE), ids)).backward()
         optimizer.step()
         moved.append(1 - F.cosine_similarity(first, look(model.image_tower)).mean().item())
@@ -186,6 +185,7 @@ assert max(drift["minclip.lit.lock"]) < 1e-6 and min(drift["requires_grad only"]
 # born with, all drawings get nearly the same feature, and it would fail for that reason alone.
 
 # %%
+from experiments.lit_lock import BUDGETS
 from experiments.scoring import evaluate, few_shot
 
 SPLITS = ("train", *TEST_SPLITS)
@@ -213,8 +213,8 @@ with torch.no_grad():
     torch.testing.assert_close(precise(plain(few, IMAGE_SIZE).double()), kept, atol=1e-10, rtol=0)
 
 # %% [markdown]
-# There is a price. What is computed once cannot be augmented: every epoch shows the same crop. LiT finds that it does not need
-# augmentation, since there is so much data. We have 12 thousand drawings, and the price will come up again.
+# There is a price. What is computed once cannot be augmented: every epoch shows the same crop. LiT, with hundreds of millions of pairs,
+# can do without. We have 12 thousand drawings, and the price will come up again.
 #
 # And how much does it save? We time a few steps of three kinds. `Lu` on kept features; `Lu` with the locked tower asked in every step, which has no
 # backward pass through the tower; and `Uu`, which has. Seconds depend on the machine, so look at the ratios.
@@ -292,8 +292,6 @@ for name, result in live.items():
 # tower is a weaker one.
 
 # %%
-from experiments.lit_lock import BUDGETS
-
 record = read_result("lit-lock")
 
 
@@ -311,11 +309,10 @@ def draw(ax, key, factor=100, shift=0):
 # %%
 figure, panels = plt.subplots(1, 3, figsize=(7, 2.5), layout="constrained")
 draw(panels[0], "in_distribution"), draw(panels[1], "retrieval"), draw(panels[2], "in_distribution", shift=400)
-for ax, title in zip(panels, ("zero-shot", "retrieval", "with the tower's 400")):
+for ax, title in zip(panels, ("zero-shot", "retrieval", "400 more for Lu, Uu")):
     ax.set(title=title, ylabel="recall at 1 (%)" if title == "retrieval" else "top-1 (%)", ylim=(0, None))
-knows = 100 * means(record, ["Lu, 60 steps"], "few_shot")[0][0]
 for ax in panels[::2]:
-    ax.axhline(knows, color="k", ls=":", lw=1, label="tower alone")
+    ax.axhline(100 * means(record, ["Lu, 60 steps"], "few_shot")[0][0], color="k", ls=":", lw=1, label="tower alone")
 panels[2].set(xlabel="steps of both kinds"), panels[2].set_xticks([60, 240, 480, 880], [60, 240, 480, 880])
 panels[0].plot([], [], "k*", ms=7, mfc="white", label="live")
 figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right", frameon=False)
@@ -329,8 +326,8 @@ plt.show()
 # After 60 steps `Lu` has 6.9 % of the names right, `Uu` 3.1 and `uu` 0.6. After 240 steps `Lu` and `Uu` are level (18.8 and 18.7 %). After 480, `Uu` is
 # far ahead with 29.0 %, and `uu` with 24.1 has passed `Lu` with 22.3. So the lock is a good start that ends early. Where it ends is no accident: the line of `Lu`
 # bends into the dotted one, 22.5 %, which is all that its tower knows. Being locked, the tower can be read out and
-# nothing more. In retrieval `Lu` holds on for longer: at 480 steps it is still 3 points above `uu`, and within two of `Uu`. In the paper it is the other way round, and
-# retrieval is where the lock is overtaken first.
+# nothing more. In retrieval `Lu` holds on for longer: at 480 steps it is still 3 points above `uu`, and within two of `Uu`. In the paper it is the other way round:
+# retrieval is where the tuned towers can overtake.
 #
 # The right panel is the sober one. If we have to train the tower ourselves, then 60 steps of `Lu` stand at 460, with 6.9 %, and `uu` has 24.1 %
 # for about as many. **The lock pays if somebody else has paid for the tower**, and that is the case that LiT is about. It also pays by the clock: a step of `Lu`
@@ -357,8 +354,8 @@ plt.show()
 #
 # Neither half of it holds to the end. The training loss of `Lu` is the lowest by far: 0.26 nats after 480 steps, against 0.97 and 1.32. That is not a fair comparison, though, and it is the price we
 # spoke of in section 3: `Lu` sees the same kept features again and again, while the others see every drawing augmented, each time anew. What is more, its tower learned to tell
-# just these drawings apart by name, before. LiT's tower had never seen its training pairs, and there nobody's pictures were augmented. So about the training
-# loss this run says nothing against the paper.
+# just these drawings apart by name, before, while LiT's tower had learned from other pictures than those of the pairs. So about the training
+# loss these runs say nothing against the paper.
 #
 # For the unseen artist `Lu` leads at 60 steps, and at 480 `Uu` is 6 points ahead of it, almost as far as for the known artists. There is no sign that tuning makes the tower narrow. On
 # the right is a reason. The tuned tower first **loses** what it knew: from 22.5 to 18.2 % in 60 steps. Then it learns from captions what names
@@ -366,8 +363,8 @@ plt.show()
 # gradients all the same, or simply from a learning rate that starts high again; these runs cannot tell the two apart. And the tower of `uu`, from nothing, is after 240 steps where the
 # locked one has been all the time (22.8 %), and after 480 it is 5 points above it.
 #
-# That is the main difference to the paper. There the locked tower was trained on far more labels than the pairs could teach it in the time. Ours is no better than what
-# 240 steps from scratch give. It was trained by AdamW, and the pairs train with Muon, which needs fewer steps.
+# That is the main difference to the paper. There the locked tower knew more than the pairs could teach another one in the time. Ours knows no more than what
+# 240 steps from scratch give. It was trained with AdamW, and the pairs train with Muon, which needs fewer steps.
 #
 # ## 7. The answer
 #
@@ -382,10 +379,10 @@ print(answer(claims["lit-lock"], record))  # raises an error if the verdict does
 # %% [markdown]
 # **Reproduced**, for short training, which is what the claim says. Both lines with a star are far from their margins in all five seeds, and so are the unseen artist and retrieval
 # at 60 steps. The lines without a star say how long it lasts. At 240 steps the lead over `uu` is still 5.8 points and the one over `Uu` is gone. At
-# 480, most lines are against the lock. The last two say why: at 60 steps `Lu` is 15.6 points below its own tower, at 480 it is level with it, and there is nothing left to read.
+# 480, only retrieval against `uu` still speaks for the lock. (The lines about the training loss ask what the paper's Figure 4 shows, whether `Lu` has more of it.) The last two lines say why: at 60 steps `Lu` is 15.6 points below its own tower, at 480 it is level with it, and there is nothing left to read.
 #
-# Know the limits. The tower learned from *the very names of the test*, while LiT's learned from other classes than many of its tests have; that favours the lock. It is a weak tower, which is against the lock. It is one
-# tower for all seeds, so the intervals do not say what another tower would do. All designs have the same learning rates, as in the paper, and a gentler rate for a
+# Know the limits. The tower learned from *the very names of the test*, while LiT's learned from other classes; that favours the lock. It is a weak tower, which is against the lock. It is one
+# tower for all seeds, so the intervals do not say what another tower would do. All designs have the same learning rates, and a gentler rate for a
 # tuned tower might spare it the loss of the first steps. The names of the test occur in training, drawn by other artists, and the pictures are drawings of 16 × 16
 # pixels. And `Lu` here has a linear map that learns on the image side.
 #
@@ -405,8 +402,8 @@ assert few_shot(tower_features(tower, SPLITS[:2])) == live["Lu"]["few_shot"]
 # %% [markdown]
 # ## 9. Try it yourself
 #
-# - In section 2, let the text tower be the locked one: `model.text_tower.requires_grad_(False)` in a fresh model, then `train`. It has no batch norm. Is one line enough? (In the paper, locked text is
-#   the worst design.)
+# - In section 2, let the text tower be the locked one: `model.text_tower.requires_grad_(False)` in a fresh model, then `train`. It has no batch norm. Is one line enough? (In the paper, locking the text
+#   is a bad idea.)
 # - In section 3, train the tower for 50 steps, or for 800, and run section 4 again. How good must a tower be before it is worth locking? Compare the columns *zero-shot*
 #   and *tower alone*.
 # - In section 4, call `train_on_features(features["trained"], False, setting, 100)`. The image side is now a fixed random map, and the text tower must come all the way, as in LiT's best models. What does it

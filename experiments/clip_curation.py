@@ -53,8 +53,8 @@ CLAIM = Claim(
     f"{CONCEPTS:,} concepts",
     settings=SETTINGS,
     run=train_from_scratch,
-    rule=f"Balanced is above the raw skew by more than {100 * MARGIN:.0f} points, with the 95 % interval above zero and "
-    "the same sign in every seed. Reported beside it, with the same margin: the unseen artist, and what the rarest and "
+    rule=f"Balanced is above the raw skew by more than {100 * MARGIN:.0f} points, with the 95 % interval above zero "
+    "and the same sign in every seed. Reported beside it, with the same margin: the unseen artist, and what the rarest and "
     "the most frequent third of the concepts gain and lose.",
     judge=judge,
     notebook="19_which_objective_which_data",

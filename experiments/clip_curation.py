@@ -54,8 +54,8 @@ CLAIM = Claim(
     settings=SETTINGS,
     run=train_from_scratch,
     rule=f"Balanced is above the raw skew by more than {100 * MARGIN:.0f} points, with the 95 % interval above zero "
-    "and the same sign in every seed. Reported beside it, with the same margin: the unseen artist, and what the rarest and "
-    "the most frequent third of the concepts gain and lose.",
+    "and the same sign in every seed. Reported beside it, with the same margin: the unseen artist, and what the "
+    "rarest and the most frequent third of the concepts gain and lose.",
     judge=judge,
     notebook="19_which_objective_which_data",
     minutes=1.2,

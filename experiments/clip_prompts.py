@@ -62,8 +62,9 @@ CLAIM = Claim(
     judge=judge,
     why="To a CLIP that learned sentences a bare name is a text of another kind: one template gains 19 "
     "points. Averaging adds nothing: the four templates of the training are as good as one of them, and "
-    "four new ones are texts of another kind again, which pull the mean down. To a CLIP that learned bare "
-    "names, too, one template does nothing and eight harm. What helps is to speak as the captions did.",
+    "four new ones pull the mean down. What counts is where the name stands: notebook 15 shows that "
+    "meaningless words in front of it do as well. To a CLIP that learned bare names, too, one template "
+    "does nothing and eight harm.",
     notebook="15_zero_shot_and_prompts",
     minutes=1.5,
     columns=("bare_twemoji", "one_twemoji", "known_twemoji", "new_twemoji", "ensemble_twemoji", "ensemble_fxemoji",

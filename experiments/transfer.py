@@ -153,8 +153,8 @@ class Split:
 def subgroups(seed: int) -> Split:
     """The subgroups of which `twemoji` drew enough for 16 training pictures, without flags, split at random.
 
-    Flags look alike at every artist: there is no shift to be robust against. About a quarter of each class is for the
-    test and a tenth for validation. A concept is in one part only, whoever draws it.
+    Flags look alike at every artist, and the four of the training drew no country's. About a quarter of each class
+    is for the test and a tenth for validation. A concept is in one part only, whoever draws it.
     """
     pairs = drawings(BENCHMARK)
     rows: dict[str, list[int]] = {}

@@ -379,6 +379,6 @@ print(f"16 px against 32 px: {saved:.1f} times fewer FLOPs, {speeds[16] / speeds
 #   look into notebook 13 for what that would do to its accuracy.
 # - In section 8, set `BATCH` to 8 and to 512. Do images per second change? Small batches leave a device idle, too.
 #
-# **Next.** This is the last notebook. [CLAIMS.md](../CLAIMS.md) has all that was asked and answered on the way, and
+# **Next.** What is a trained CLIP good for? [15 · Zero-shot and prompts](15_zero_shot_and_prompts.ipynb) begins with names. And
 # `python -m minclip.recipes emoji --output_dir runs/clipa` trains what this notebook has only priced. Before:
 # [13 · Full-token fine-tuning](13_full_token_fine_tuning.ipynb).

@@ -61,6 +61,8 @@ CLAIM = Claim(
     "the sigmoid, and with the sigmoid so are duplicates that all are right; all three with the 95 % interval above "
     "zero and the same sign in every seed. Reported beside it, with the same margin: the unseen artist.",
     judge=judge,
+    why="Nearly a quarter of the pictures have a twin in the batch, and at 256 pairs a twin is one wrong "
+    "negative among 255: what it costs, if anything, is within the noise of three seeds.",
     notebook="19_which_objective_which_data",
     minutes=0.4,
     columns=("in_distribution", "fxemoji", "twins", "logit_scale", "logit_bias"),

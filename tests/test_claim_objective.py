@@ -276,7 +276,7 @@ BY_HAND = [
             clip=(0.01, 0.04, 0.15, 0.3, 0.46, 0.46, 0.3),
         ),
         [(0.05, YES), (0.2, YES), (-0.05, CONTRARY), (0.1, YES), (0.18, YES), (0.2, YES), (0.35, YES), (0.01, NO),
-         (0.01, NO), (0.29, YES), (1, YES), (2, YES)],
+         (0.01, NO), (0.29, YES), (math.log2(360 / 240), YES), (math.log2(360 / 120), YES)],
         YES,
     ),
     (
@@ -287,7 +287,7 @@ BY_HAND = [
             clip=(0.01, 0.04, 0.15, 0.3, 0.41, 0.41, 0.3),
         ),
         [(-0.03, CONTRARY), (0.2, YES), (-0.05, CONTRARY), (0.01, NO), (0.18, YES), (0.2, YES), (0.27, YES),
-         (0.04, YES), (-0.04, CONTRARY), (0.29, YES), (0, OPEN), (2, YES)],
+         (0.04, YES), (-0.04, CONTRARY), (0.29, YES), (0, OPEN), (math.log2(360 / 120), YES)],
         NO,
     ),
 ]  # fmt: skip

@@ -59,7 +59,7 @@ CLAIM = Claim(
     id="clip-temperature",
     paper="CLIP (2103.00020)",
     figure="Sections 2.3 and 2.5",
-    statement="A learned temperature spares the search for one; it is kept at or under 100 for stability.",
+    statement="A learned temperature is as good as the best fixed one, and spares the search for it.",
     paper_numbers="none given: log-parametrised, from 1 / 0.07, clipped to keep logits from being scaled by more than "
     "100",
     data=f"emoji at 16 x 16, both towers from scratch, softmax loss, batch {SCRATCH_BASE['batch_size']}, "

@@ -332,12 +332,10 @@ from minclip.verdicts import effect_of, values
 record, adapted = read_result("clip-zero-shot-vs-few-shot"), read_result("few-shot-adapters")
 (NAME,) = record["settings"]
 
-
 def draw_curve(ax, points, **style):  # points: for each k, what `effect_of` returns
     y, half = [100 * e["mean"] for e in points], [100 * (e["ci95"][1] - e["mean"]) for e in points]
     ax.errorbar(SHOTS, y, half, **{"ms": 3, "lw": 1, "capsize": 2} | style)
     ax.set_xscale("log", base=2), ax.set(xlabel="labelled pictures of each class", xticks=SHOTS, xticklabels=SHOTS)
-
 
 def measured(key, minus=None, record=adapted):  # over the seeds; minus: what is taken away, seed by seed
     value, other = (values(record["measurements"], NAME, k) for k in (key, minus or key))

@@ -23,11 +23,11 @@ from minclip.sweep import ROOT, write_lines
 from minclip.verdicts import effect_of
 from minclip.zero_shot import classify, top_k_accuracy, zero_shot_weights
 
-SEEDS, TRAIN, VALIDATION = (0, 1, 2), 2000, 500
+SEEDS, TRAIN, VALIDATION = (0, 1, 2), 1000, 250
 
 
 def measure(train: Pairs, test: Pairs, seed: int) -> dict[str, float]:
-    """Accuracy on the test photographs: zero-shot, and of three probes that learn from 2,000 others."""
+    """Accuracy on the test photographs: zero-shot, and of three probes that learn from 1,000 others."""
     model = pretrained_clip(CLIPS, seed)
     weights = zero_shot_weights(model, tokenised()[0], test.class_names).cpu()  # [C, D]
     result = {"zero": top_k_accuracy(classify(shared_features(model, test.images), weights), test.labels, 1)}

@@ -88,8 +88,8 @@ def draw_bias(ax: Axes) -> None:
         n for n in record["settings"] if n.endswith(("log 10", "log 1")) and "constant" not in n and "rel" not in n
     ]
     found = [percent(record, name, "in_distribution") for name in names]
-    best = "b -10, t' log 10"
-    colors = [RED if name == best else BLUE for name in names]
+    paper = "b -10, t' log 10"  # where SigLIP starts
+    colors = [RED if name == paper else BLUE for name in names]
     ax.barh(range(len(names)), [y for y, _ in found], xerr=[h for _, h in found], color=colors, capsize=2, height=0.7)
     ax.set_yticks(range(len(names)), names, fontsize=7)
     ax.invert_yaxis()

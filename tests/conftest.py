@@ -59,6 +59,18 @@ def runner(runs: dict):
     return run
 
 
+def judged_by_hand(claim, value, expected: list[tuple], verdict: str) -> None:
+    """A claim's judge, given value(setting) in every seed: `expected` has (effect, verdict) of each check, in order."""
+    from minclip.verdicts import overall
+
+    rows = [{"setting": name, "seed": seed, **value(name)} for seed in claim.seeds for name in claim.settings]
+    checks = claim.judge(rows)
+    for check, (effect, said) in zip(checks, expected, strict=True):
+        assert check.effect["mean"] == pytest.approx(effect, abs=1e-12), check.sentence
+        assert check.verdict == said, check.sentence
+    assert overall(checks) == verdict
+
+
 @pytest.fixture(scope="module")
 def few_emoji(tmp_path_factory):
     """Every 30th training pair and every 10th of the tests for all experiments, and a cache of their own."""

@@ -4,14 +4,13 @@ import math
 
 import pytest
 import torch
-from conftest import runner
+from conftest import judged_by_hand, runner
 
 from experiments import clip_resnet_vs_vit as towers
 from experiments import common, emoji, fit, lit_lock, tokens
 from minclip.claims import load_claims
 from minclip.cost import Shape, image_flops
 from minclip.sweep import complete
-from minclip.verdicts import overall
 
 YES, CONTRARY, NO = "reproduced", "opposite", "not at this scale"
 TINY = {"batch_size": 32, "steps": 4, "embed_dim": 16, "text_width": 32}
@@ -206,9 +205,4 @@ BY_HAND = {
 def test_effects_and_verdicts_of_numbers_by_hand(id, case):
     claim, (numbers, expected, verdict) = load_claims()[id], BY_HAND[id][case]
     assert numbers.keys() == claim.settings.keys()
-    rows = [{"setting": name, "seed": seed, **numbers[name]} for seed in claim.seeds for name in claim.settings]
-    checks = claim.judge(rows)
-    for check, (effect, said) in zip(checks, expected, strict=True):
-        assert check.effect["mean"] == pytest.approx(effect, abs=1e-12), check.sentence
-        assert check.verdict == said, check.sentence
-    assert overall(checks) == verdict
+    judged_by_hand(claim, numbers.get, expected, verdict)

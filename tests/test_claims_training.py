@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 import torch
-from conftest import assert_close, assert_differ, runner
+from conftest import assert_close, assert_differ, judged_by_hand, runner
 
 from experiments import (
     clip_convirt,
@@ -24,7 +24,6 @@ from minclip.resnet import ResNet
 from minclip.sigmoid_loss import sigmoid_loss
 from minclip.softmax_loss import softmax_loss
 from minclip.sweep import complete, run_key
-from minclip.verdicts import overall
 
 TINY = {"batch_size": 32, "steps": 4, "lr": 3e-3, "embed_dim": 16, "text_width": 32, "image_width": 16}
 RUNS = {"scratch": (common.train_from_scratch, TINY)}
@@ -393,13 +392,7 @@ BY_HAND = {
 @pytest.mark.parametrize("case", [0, 1], ids=["holds", "fails"])
 @pytest.mark.parametrize("id", BY_HAND)
 def test_effects_and_verdicts_of_numbers_by_hand(id, case):
-    claim, (value, expected, verdict) = MODULES[id].CLAIM, BY_HAND[id][case]
-    rows = [{"setting": name, "seed": seed, **value(name)} for seed in claim.seeds for name in claim.settings]
-    checks = claim.judge(rows)
-    for check, (effect, said) in zip(checks, expected, strict=True):
-        assert check.effect["mean"] == pytest.approx(effect, abs=1e-12), check.sentence
-        assert check.verdict == said, check.sentence
-    assert overall(checks) == verdict
+    judged_by_hand(MODULES[id].CLAIM, *BY_HAND[id][case])
 
 
 def test_best_and_worst_fixed_temperature_are_those_of_each_seed():

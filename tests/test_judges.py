@@ -14,13 +14,14 @@ import test_claims_towers
 import test_claims_training
 import test_claims_transfer
 import torch
+from conftest import judged_by_hand
 
 from experiments import clipa_compute_frontier as frontier
 from experiments import clipav2_cost, clipav2_progressive_resolution, clipav2_scaling
 from experiments.tokens import flops_of, train_on_fewer_tokens
 from minclip.claims import ROOT, load_claims
 from minclip.sweep import RUN_FOLDERS, complete, run_path
-from minclip.verdicts import effect_of, overall
+from minclip.verdicts import effect_of
 
 CLAIMS = load_claims()
 LANGUAGES = ("en", "de", "es", "fr", "hi", "ja", "ko", "ru", "th", "zh")
@@ -859,13 +860,7 @@ BY_HAND = {
 @pytest.mark.parametrize("case", [0, 1], ids=["holds", "fails"])
 @pytest.mark.parametrize("id", BY_HAND)
 def test_effects_and_verdicts_of_numbers_by_hand(id, case):
-    claim, (value, expected, verdict) = CLAIMS[id], BY_HAND[id][case]
-    rows = [{"setting": name, "seed": seed, **value(name)} for seed in claim.seeds for name in claim.settings]
-    checks = claim.judge(rows)
-    for check, (effect, said) in zip(checks, expected, strict=True):
-        assert check.effect["mean"] == pytest.approx(effect, abs=1e-12), check.sentence
-        assert check.verdict == said, check.sentence
-    assert overall(checks) == verdict
+    judged_by_hand(CLAIMS[id], *BY_HAND[id][case])
 
 
 def test_every_claim_is_judged_by_hand():

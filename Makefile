@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint lab notebooks reproduce bench clean
+.PHONY: help demo test lint lab notebooks assignments reproduce bench clean
 
 help:
 	@echo "make demo       train a CLIP on the embedded emoji (about 3 minutes on two CPU cores) -> runs/demo/"
@@ -11,6 +11,7 @@ help:
 	@echo "make lab        open the notebooks in JupyterLab"
 	@echo "make reproduce  run the claims of CLAIMS.md again (one: CLAIM=siglip-bias-init; only the minutes: DRY=1)"
 	@echo "make bench      time the losses and the training against open_clip's (about 15 minutes)"
+	@echo "make assignments  make the students' notebooks from assignments/py/ (nbgrader)"
 	@echo "make notebooks  run every notebook again and keep its outputs"
 
 $(BIN)/python:
@@ -39,10 +40,13 @@ lint: $(VENV)/.all
 	$(BIN)/ruff format --check .
 
 lab: $(VENV)/.all
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.app_settings_dir=notebooks/lab --LabApp.default_url=/lab/tree/notebooks/README.md
 
 notebooks: $(VENV)/.all
 	$(BIN)/python notebooks/run.py
+
+assignments: $(VENV)/.all
+	$(BIN)/python assignments/make.py
 
 reproduce: $(VENV)/.core
 	$(BIN)/python -m minclip.claims --again $(if $(CLAIM),--claim $(CLAIM)) $(if $(DRY),--dry_run)

@@ -55,6 +55,31 @@ def test_environment_installs_the_project_and_nothing_that_pyproject_does_not_na
     assert conda <= known | {"python", "pip"}
 
 
+PAGES = [ROOT / name for name in ("README.md", "CLAIMS.md", "assignments/README.md", "data/README.md")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_resolve_and_every_picture_has_a_text(page):
+    text = page.read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)#]+)[^)]*\)", text) + re.findall(r'(?:href|src)="([^"#]+)', text)
+    assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []
+    alts = re.findall(r"!\[([^\]]*)\]", text) + re.findall(r'<img [^>]*alt="([^"]*)"', text)
+    assert len(alts) == len(re.findall(r"!\[|<img ", text)) and all(len(alt.split()) >= 3 for alt in alts)
+
+
+def test_binder_gets_python_and_a_torch_for_cpus_and_then_the_project():
+    environment = yaml.safe_load((ROOT / ".binder" / "environment.yml").read_text())
+    asked = {re.split(r"[<>=]", item)[0]: item for item in environment["dependencies"]}
+    assert asked.keys() == {"python", "pip", "pytorch-cpu", "torchvision"}
+    wanted = {re.match(r"[\w-]+", item)[0]: item for item in PROJECT["dependencies"]}
+    assert asked["pytorch-cpu"] == wanted["torch"].replace("torch", "pytorch-cpu")
+    assert asked["torchvision"] == wanted["torchvision"]
+    script = ROOT / ".binder" / "postBuild"
+    assert script.stat().st_mode & 0o111, "Binder runs postBuild only if it may be executed"
+    extras = re.search(r"pip install .*-e '\.\[(.+)\]'", script.read_text())[1].split(",")
+    assert set(extras) <= set(PROJECT["optional-dependencies"]) and "dev" in extras
+
+
 def test_no_module_is_named_like_a_library():
     libraries = {"datasets", "tokenizers", "torch", "torchvision", "accelerate", "matplotlib", "tyro", "tqdm"}
     assert not libraries & {path.stem for path in PACKAGE}

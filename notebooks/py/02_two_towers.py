@@ -67,7 +67,7 @@ squares = images.unfold(2, 4, 4).unfold(3, 4, 4)  # [B, 3, 8, 8, 4, 4]: rows and
 patches = squares.permute(0, 2, 3, 1, 4, 5).reshape(8, 64, 48)  # [B, N, 48]
 print(list(squares.shape), "->", list(patches.shape))
 
-# %%
+# %% alt="Three pictures of one penguin, side by side: as stored with 64 × 64 pixels, scaled down to 32 × 32, and cut by gray lines into a grid of eight by eight patches."
 figure, axes = plt.subplots(1, 3, figsize=(5, 1.9), layout="constrained")
 axes[0].imshow(train.images[drawn.index("penguin")].permute(1, 2, 0))
 axes[1].imshow(images[0].permute(1, 2, 0) / 2 + 0.5)
@@ -311,7 +311,7 @@ models = {"ResNet": CLIP(ResNet(), caption_tower).eval(), "ViT": CLIP(VisionTran
 cosines = {kind: m.encode_image(images) @ m.encode_text(ids).T for kind, m in models.items()}
 limit = max(c.abs().max() for c in cosines.values())
 
-# %%
+# %% alt="Two heat maps of the cosines of eight pictures (rows) with eight captions (columns). The untrained ResNet shows vertical stripes, the same in every row; the untrained ViT looks random. Neither has a bright diagonal, and all cosines are under 0.11."
 figure, axes = plt.subplots(1, 2, figsize=(7, 2.9), layout="constrained", sharey=True)
 for ax, (kind, matrix) in zip(axes, cosines.items()):
     shown = ax.imshow(matrix, cmap="RdBu_r", vmin=-limit, vmax=limit)
@@ -371,4 +371,4 @@ assert (features["ResNet"][0] @ features["ResNet"][0].T).mean() > 0.99
 #
 # **Next.** We have a table of cosines and want its diagonal to be bright. For that we need one number that says how far we
 # are from it, and that can be made smaller step by step. Notebook [03 · The softmax loss](03_softmax_loss.ipynb) builds it in
-# eight lines, and then trains.
+# eight lines, and then trains. Before: [01 · Pairs and tokens](01_pairs_and_tokens.ipynb).

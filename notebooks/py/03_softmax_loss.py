@@ -1,12 +1,5 @@
 # ---
 # jupyter:
-#   jupytext:
-#     cell_metadata_filter: tags,nbgrader,-all
-#     notebook_metadata_filter: kernelspec,jupytext,-jupytext.text_representation.jupytext_version
-#     text_representation:
-#       extension: .py
-#       format_name: percent
-#       format_version: '1.3'
 #   kernelspec:
 #     display_name: Python 3 (ipykernel)
 #     language: python
@@ -31,7 +24,8 @@
 # in each cell the cosine of the two. Pair `i` stands in row `i` and column `i`, so the right answers are
 # on the diagonal. We want the diagonal to be large and everything else to be small. CLIP makes a quiz of it. Each
 # picture is a question, all captions of the batch are the choices, and exactly one choice is right. That is ordinary
-# classification, with one twist: the classes are new in every batch.
+# classification, with one twist: the classes are new in every batch. A loss that raises the scores of right pairs and lowers
+# those of wrong ones is called a **contrastive loss**.
 
 # %%
 import json
@@ -45,13 +39,20 @@ import torch
 import minclip
 
 plt.rcParams.update({"figure.figsize": (3.5, 2.5), "figure.dpi": 150, "font.size": 8})
+BLUE, ORANGE, PINK, RED = "#0072B2", "#E69F00", "#CC79A7", "#D55E00"  # can be told apart by everybody
 
 # %% [markdown]
 # ## 1. Figure 3, in eight lines
 #
 # The paper prints its method as a sketch in the style of NumPy. Here it is in PyTorch, line by line. `I_f` and `T_f` are
 # what the towers return, `W_i` and `W_t` the two projections, and `t` the logarithm of a factor that the
-# cosines are multiplied with; section 3 explains why it is needed.
+# cosines are multiplied with; section 3 explains why it is needed. First the same as one formula. Let $x_i$ and $y_j$ be the
+# normalised vectors of picture $i$ and caption $j$, and $s_{ij} = e^t x_i \cdot y_j$ the score in row $i$ and column $j$:
+#
+# $$ L = -\frac{1}{2B} \sum_{i=1}^{B} \left( \ln \frac{e^{s_{ii}}}{\sum_{j=1}^{B} e^{s_{ij}}} + \ln \frac{e^{s_{ii}}}{\sum_{j=1}^{B} e^{s_{ji}}} \right) \tag{CLIP, Fig. 3} $$
+#
+# In the first fraction, picture $i$ chooses among the captions of its row. In the second one, caption $i$ chooses among the
+# pictures of its column. What the fractions and the logarithms do is the topic of section 2.
 
 # %%
 def figure_3(I_f, T_f, W_i, W_t, t):
@@ -103,7 +104,8 @@ for scores in ([3.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0], [1.0, 3.0, 0.0, 0.0])
 
 # %% [markdown]
 # The loss is the mean over all rows. But a table can be read in two directions: picture asks for caption (rows), and
-# caption asks for picture (columns). CLIP takes the mean of both, and so the loss is **symmetric**. It is needed: if only
+# caption asks for picture (columns). CLIP takes the mean of both, the two terms of (CLIP, Fig. 3), and so the loss is
+# **symmetric**. It is needed: if only
 # rows counted, a caption that fits nothing could be everybody's second choice at no cost.
 #
 # Four values of the loss can be known without a computer, and are worth knowing by heart:
@@ -153,13 +155,13 @@ for right in (0.2, 0.3, 0.5):
     cosines = wrong + right * torch.eye(256)
     curves[right] = [-(s * cosines).log_softmax(1).diagonal().mean() for s in scales]
 
-# %%
-for right, losses in curves.items():
-    plt.plot(scales, losses, lw=1, label=f"right pairs: {right}")
-plt.axhline(math.log(256), color="gray", ls="--", lw=1, label="ln 256")
+# %% alt="A line plot, both axes logarithmic, of the loss against the scale for right pairs of cosine 0.2, 0.3 and 0.5. Each curve starts near ln 256, falls to one lowest point and rises; the better the model, the lower and further right it lies."
+for (right, losses), color, line in zip(curves.items(), (BLUE, ORANGE, PINK), ("-", "--", "-.")):
+    plt.plot(scales, losses, line, color=color, lw=1, label=f"right pairs: {right}")
+plt.axhline(math.log(256), color="gray", lw=0.6, label="ln 256")
 plt.axvline(1 / 0.07, color="k", ls=":", lw=1, label="CLIP's start")
-plt.axvline(100, color="r", ls=":", lw=1, label="CLIP's limit")
-plt.gca().set(xscale="log", yscale="log", xlabel="scale exp(t)", ylabel="loss (nats)", ylim=(0.03, 300))
+plt.axvline(100, color="k", ls="--", lw=0.8, label="CLIP's limit")
+plt.gca().set(xscale="log", yscale="log", xlabel="scale exp(t) (no unit)", ylabel="loss (nats)", ylim=(0.01, 300))
 plt.legend(frameon=False, fontsize=6)
 plt.show()
 
@@ -316,14 +318,14 @@ print(f"openmoji: trained {trained_far['top1']:.1%}   pixels {pixels['openmoji']
 # training: the demo's committed runs (`results/demo.json`: five seeds, 32 × 32 pixels, two and a half to three minutes on
 # two cores), the live run as dots, and the pixels as a dotted line. CLIP's papers plot accuracy against compute in the same way.
 
-# %%
+# %% alt="A line plot of the loss in nats against the step. With true pairs it falls from 5 to under 1 in 300 steps; with shuffled captions it stays at the dashed line, ln 128, for its 80 steps."
 path = Path(minclip.__file__).parent.parent / "results" / "demo.json"
 committed = json.loads(path.read_text())["runs"] if path.exists() else []
-plt.plot(losses, lw=1, label="pairs")
-plt.plot(control_losses, lw=1, label="captions shuffled")
+plt.plot(losses, color=BLUE, lw=1, label="pairs")
+plt.plot(control_losses, ":", color=RED, lw=1.5, label="captions shuffled")
 plt.axhline(math.log(128), color="gray", ls="--", lw=1, label="ln 128")
 plt.gca().set(xlabel="step", ylabel="loss (nats)", ylim=(0, None))
-plt.legend(frameon=False)
+plt.legend(frameon=False, loc="center right")
 plt.show()
 
 
@@ -332,14 +334,14 @@ def plot_artist(ax, artist, live):
     for run in committed:
         line = [(point["seconds"], 100 * point[artist]) for point in run["evaluations"]]
         line += [(run["metrics"]["train_seconds"], 100 * run["metrics"]["zero_shot"][artist]["top1"])]
-        ax.plot(*zip(*line), color="C2", lw=1, label="demo, 5 seeds" if run["seed"] == 0 else None)
-    ax.plot(*zip(*[(seconds, 100 * accuracy) for seconds, accuracy in live]), "C0o", ms=4, label="live run, 16 px")
-    ax.axhline(100 * pixels[artist], color="C3", ls=":", label="nearest pixels, 16 px")
+        ax.plot(*zip(*line), color=PINK, lw=1, label="demo, 5 seeds" if run["seed"] == 0 else None)
+    ax.plot(*zip(*[(seconds, 100 * accuracy) for seconds, accuracy in live]), "o", color=BLUE, ms=4, label="live run, 16 px")
+    ax.axhline(100 * pixels[artist], color=RED, ls=":", label="nearest pixels, 16 px")
     ax.axhline(100 / len(names), color="gray", ls="--", lw=1, label="chance")
     ax.set(title=artist, xlabel="training (s)", ylabel="zero-shot top-1 (%)", ylim=(-1, None))
 
 
-# %%
+# %% alt="Two line plots of zero-shot accuracy against seconds of training, for fxemoji and openmoji. The five demo runs rise above the dotted line of the nearest pixels in the end; the dots of the live run stay below it."
 figure, (left, right) = plt.subplots(1, 2, figsize=(7, 2.7), layout="constrained")
 plot_artist(left, "fxemoji", seen)
 plot_artist(right, "openmoji", [(seen[-1][0], trained_far["top1"])])
@@ -384,4 +386,4 @@ assert all(point["fxemoji"]["top1"] > pixels["fxemoji"] for point in final)
 #
 # **Next.** The softmax compares every caption of the batch with every other one, so the whole table must be seen at once.
 # Could each cell be judged alone? Notebook [04 · The sigmoid loss](04_sigmoid_loss.ipynb) does that, and finds that it
-# needs one more number. Before it: [02 · Two towers](02_two_towers.ipynb).
+# needs one more number. Before: [02 · Two towers](02_two_towers.ipynb).

@@ -17,7 +17,7 @@
 # **What you need first.** [03 · The softmax loss](03_softmax_loss.ipynb): the table of scores, the scale, what the
 # loss of a model is that knows nothing. From school: logarithms.
 #
-# **Time.** About one minute on two CPU cores, of which some 20 seconds are training.
+# **Time.** Half a minute on two CPU cores, of which some 8 seconds are training.
 #
 # The softmax loss is a quiz: which of these captions belongs to this picture? The answer depends on the choices, so no cell
 # of the table can be graded before all the others in its row and column are known. SigLIP asks another question, and asks it of
@@ -32,6 +32,7 @@ import torch
 import torch.nn.functional as F
 
 plt.rcParams.update({"figure.figsize": (3.5, 2.5), "figure.dpi": 150, "font.size": 8})
+COLORS, LINES = ("#0072B2", "#E69F00", "#CC79A7", "black"), ("-", "-.", "-", ":")
 
 
 # %% [markdown]
@@ -40,7 +41,11 @@ plt.rcParams.update({"figure.figsize": (3.5, 2.5), "figure.dpi": 150, "font.size
 # The **sigmoid** σ(s) = 1 / (1 + e⁻ˢ) turns one score into one probability: 0 becomes one half, large scores come close to 1, very
 # negative ones close to 0. Minus its logarithm is the cost of a "yes". For a "no" the score changes its sign first,
 # since 1 - σ(s) = σ(-s). The paper stores the logarithm of the scale, `t_prime`, as CLIP does. New is the **bias** `b`, a number
-# that is added to every score.
+# that is added to every score. With $z_{ij} = 1$ for the pairs on the diagonal, $z_{ij} = -1$ for all others, and $t = e^{t'}$:
+#
+# $$ L = -\frac{1}{B} \sum_{i=1}^{B} \sum_{j=1}^{B} \ln \sigma \big( z_{ij} (t x_i \cdot y_j + b) \big) \tag{SigLIP, Alg. 1} $$
+#
+# The paper prints (SigLIP, Alg. 1) as a few lines of pseudocode. Here they are in PyTorch.
 
 # %%
 def algorithm_1(img_emb, txt_emb, t_prime, b):
@@ -126,9 +131,10 @@ biases = torch.linspace(-14, 2, 65, dtype=torch.float64)
 loss_yes = torch.stack([-F.logsigmoid(scores[diagonal] + b).sum() / B for b in biases])
 loss_no = torch.stack([-F.logsigmoid(-scores[~diagonal] - b).sum() / B for b in biases])
 
-# %%
-for part, label in ((loss_yes, "right pair"), (loss_no, "255 wrong pairs"), (loss_yes + loss_no, "both")):
-    plt.semilogy(biases, part, lw=2.5 if label == "both" else 1, label=label, zorder=1 if label == "both" else 2)
+# %% alt="A line plot of the loss at the start, on a logarithmic axis, against the bias from -14 to 2. The cost of the right pair falls slowly, that of the 255 wrong pairs rises steeply; their sum, a thick curve, is lowest near -ln 255."
+parts = {"right pair": loss_yes, "255 wrong pairs": loss_no, "both": loss_yes + loss_no}
+for (label, part), color, line in zip(parts.items(), COLORS, LINES):
+    plt.semilogy(biases, part, line, color=color, label=label, lw=3 if label == "both" else 1, zorder=1 + (label != "both"))
 for b, name in ((-10, "-10"), (-math.log(B - 1), "-ln 255"), (-2.71, "-2.71"), (0, "0")):
     plt.axvline(b, color="gray", ls=":", lw=1)
     plt.text(b, 420, name, ha="center", va="bottom", fontsize=7)
@@ -152,9 +158,12 @@ assert cost < (loss_yes + loss_no).min() < cost + 0.5
 # %% [markdown]
 # ## 3. A trap: the sign of the bias
 #
-# Algorithm 1 *adds* the bias. The equation displayed in section 3.2 of the paper, read literally, *subtracts* it: its
-# logit is t x·y - b. Both are the same loss if one also changes the sign of `b`. But whoever takes the
-# equation from one page and b = -10 from the other starts with a model that is sure that *every* pair is right. Nothing crashes. The
+# Algorithm 1 *adds* the bias. The equation displayed in section 3.2 of the paper puts a minus sign elsewhere:
+#
+# $$ L = -\frac{1}{B} \sum_{i=1}^{B} \sum_{j=1}^{B} \ln \frac{1}{1 + e^{z_{ij} (-t x_i \cdot y_j + b)}} \tag{SigLIP, Sec. 3.2} $$
+#
+# Since σ(s) = 1 / (1 + e⁻ˢ), its logit is t x·y - b: read literally, it *subtracts* the bias. Both are the same loss if one
+# also changes the sign of `b`. But whoever takes (SigLIP, Sec. 3.2) from one page and b = -10 from the other starts with a model that is sure that *every* pair is right. Nothing crashes. The
 # loss starts in the thousands and training is busy for long with undoing it. If your first loss looks like this, you know now.
 
 # %%
@@ -204,13 +213,13 @@ for _ in range(1000):
 # is a cosine of **1**: even a perfect pair would only get "perhaps". So the scale has to grow, or the bias has to rise, before
 # any pair can be called right with confidence. In training the scale does most of it.
 
-# %%
+# %% alt="A line plot of the probability that a pair fits against its cosine, for four settings of t and b. Each is an S-shaped curve; a larger t makes it steeper, and the place where it crosses one half is -b / t."
 def draw(*settings):
     cosine = torch.linspace(-1, 1, 201)
-    for t, b in settings:
-        plt.plot(cosine, torch.sigmoid(t * cosine + b), lw=1, label=f"t = {t:g}, b = {b:g}")
+    for (t, b), color, line in zip(settings, COLORS, ("-", "-.", "--", ":")):
+        plt.plot(cosine, torch.sigmoid(t * cosine + b), line, color=color, lw=1, label=f"t = {t:g}, b = {b:g}")
     plt.axhline(0.5, color="gray", lw=0.5)
-    plt.gca().set(xlabel="cosine of the pair", ylabel="probability that it fits", ylim=(-0.03, 1.03))
+    plt.gca().set(xlabel="cosine of the pair (no unit)", ylabel="probability that it fits", ylim=(-0.03, 1.03))
     plt.legend(frameon=False, fontsize=7)
     plt.show()
 
@@ -251,7 +260,7 @@ images, texts = plain(pairs.images, 16), [captions[0] for captions in pairs.capt
 tokenizer = Tokenizer.train(texts, 400)
 ids = tokenizer(texts, context_length=32)
 
-# %%
+# %% alt="A row of four pictures of 16 × 16 pixels with their captions below: a square, an orange circle above a star, three large red circles, and a small blue ring."
 figure, axes = plt.subplots(1, 4, figsize=(7, 1.9), layout="constrained")
 for ax, image, text in zip(axes, pairs.images, texts):
     ax.imshow(image.permute(1, 2, 0))
@@ -305,10 +314,10 @@ losses = {name: train(model, shuffled="shuffled" in name) for name, model in mod
 # The two losses have different zero points of knowledge: ln 64 = 4.16 for the softmax, 5.15 for the sigmoid. So the figure shows each loss
 # as a multiple of what its model would pay that knows nothing. One is the dashed line.
 
-# %%
-for name, curve in losses.items():
+# %% alt="A line plot of the loss as a multiple of the loss without knowledge, on a logarithmic axis, against 150 steps. Softmax and the sigmoid from -10 fall far below the dashed line at one; the thick run from 0 and the shuffled one stay on it."
+for (name, curve), color, line in zip(losses.items(), COLORS, LINES):
     uninformed = uninformed_softmax_loss(64) if name == "softmax" else uninformed_sigmoid_loss(64)
-    plt.semilogy([loss / uninformed for loss in curve], lw=3 if "= 0" in name else 1, label=name)
+    plt.semilogy([loss / uninformed for loss in curve], line, color=color, lw=3 if "= 0" in name else 1, label=name)
 plt.axhline(1, color="gray", ls="--", lw=1)
 plt.gca().set(xlabel="step", ylabel="loss / loss without knowledge", ylim=(1e-3, 1e3))
 plt.legend(frameon=False, fontsize=7, loc="upper right")
@@ -384,4 +393,5 @@ assert 0.7 < all_captions.mean() < 1.3 and without_right.mean() < 0.3
 #   the recall stays at chance. What has the model learned?
 #
 # **Next.** Every pair is now judged alone. So nobody needs to see the whole table at once, and it need not exist at once. Notebook
-# [05 · The chunked loss](05_chunked_loss.ipynb) computes it tile by tile, on one device or on several.
+# [05 · The chunked loss](05_chunked_loss.ipynb) computes it tile by tile, on one device or on several. Before:
+# [03 · The softmax loss](03_softmax_loss.ipynb).

@@ -34,8 +34,10 @@ import sys
 import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
+from matplotlib.colors import to_rgba
 
 plt.rcParams.update({"figure.figsize": (3.5, 2.5), "figure.dpi": 150, "font.size": 8})
+COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7")
 
 # %% [markdown]
 # ## 1. Who holds what, and when
@@ -59,12 +61,12 @@ for step, blocks in enumerate(held):
 # works on one tile of 3 × 3 cells, in its colour. What is done turns pale. The diagonal, with the right pairs, is finished in
 # step 0, and from then on there are only negatives.
 
-# %%
+# %% alt="A diagram in four panels, one for each step of the ring. Rows are the pictures of four devices, columns four blocks of captions. Every device colours one tile a step and leaves it pale; after step 3 the whole table is covered."
 figure, axes = plt.subplots(1, devices, figsize=(7, 2.1), layout="constrained")
 for step, ax in enumerate(axes):
     grid[..., 3].clamp_(max=0.25)
     for device, block in enumerate(held[step]):
-        grid[device, block] = torch.tensor(plt.cm.tab10(device))
+        grid[device, block] = torch.tensor(to_rgba(COLORS[device]))
     ax.imshow(grid)
     ax.scatter(pairs, pairs, s=2, color="k")
     ax.set(title=f"step {step}", xticks=range(devices), yticks=range(devices), xlabel="caption block T")
@@ -75,7 +77,13 @@ plt.show()
 # ## 2. The sum of the tiles is the loss
 #
 # Now with numbers. For the sigmoid loss this is almost too easy: the loss is a sum over all cells, so it is the sum of the sums of
-# the tiles. Each device divides by B/4, its own number of pictures. The mean over the devices is then the loss
+# the tiles. Let $\ell_{ij}$ be the cost of the cell of picture $i$ and caption $j$, as in notebook 04, and let $W$ devices share the
+# batch. Device $d$ has the pictures $D_d$, and the captions come to it in the blocks $T_e$:
+#
+# $$ L = \frac{1}{W} \sum_{d=1}^{W} L_d \qquad L_d = \frac{W}{B} \sum_{e=1}^{W} \sum_{i \in D_d} \sum_{j \in T_e} \ell_{ij} \tag{SigLIP, Sec. 3.3} $$
+#
+# The letters are ours, the order of the sums is the paper's. In (SigLIP, Sec. 3.3) the two inner sums are a tile, and the sum over
+# $e$ is the way round the ring. Each device divides by B/W, its own number of pictures. The mean over the devices is then the loss
 # of the whole batch, and the mean is just what data-parallel training takes of gradients.
 
 # %%
@@ -251,16 +259,16 @@ for r in rows:
     if "minclip" in r["variant"] and "skipped" not in r and r["dim"] == 256 and r["dtype"] == "float32":
         measured.setdefault((r["loss"], r["variant"]), []).append((r["batch_size"], r["peak_extra_mb"]))
 
-# %%
-for points in measured.values():
-    plt.loglog(*zip(*points), color="gray", lw=0.8, zorder=0)
+# %% alt="A line plot, both axes logarithmic, of peak memory in megabytes against the batch size. The two textbook losses rise twice as steeply as the two chunked ones; at 4,096 pairs they need about 300 MB against 4. Thin gray lines are measured peaks of a process."
+for number, points in enumerate(measured.values()):
+    plt.loglog(*zip(*points), color="gray", lw=0.8, zorder=0, label="" if number else "a whole process")
 for name, values in peaks.items():
-    style = ("-o" if "chunked" in name else ":s") + ("C0" if "sigmoid" in name else "C1")
-    plt.loglog(sizes, [v / 1e6 for v in values], style, ms=3, lw=1, label=name)
-plt.gca().set(xlabel="batch size B (pairs)", ylabel="peak memory (MB)")
-plt.gca().set_xticks(sizes, sizes)
-plt.minorticks_off()
-plt.legend(frameon=False, fontsize=7)
+    style, color = ("o", COLORS[0]) if "sigmoid" in name else ("s", COLORS[1])
+    style += "-" if "chunked" in name else ":"
+    plt.loglog(sizes, [v / 1e6 for v in values], style, color=color, ms=3, lw=1, label=name)
+ticks = [128, 512, 2048, 8192, 32768]
+plt.gca().set(xlabel="batch size B (pairs)", ylabel="peak memory (MB)", ylim=(0.1, 3e4), xticks=ticks, xticklabels=ticks)
+plt.minorticks_off(), plt.legend(frameon=False, fontsize=6, loc="upper left")
 plt.show()
 
 # %% [markdown]
@@ -268,6 +276,12 @@ plt.show()
 # vectors and gradients, B × D numbers each, and a few tiles. At 4,096 pairs the difference is a factor of more
 # than fifty, and it doubles with every doubling of the batch. The two chunked losses hardly differ. The softmax's normalisers
 # are one number for each row and column, and weigh nothing.
+#
+# The table is not all that has to fit. For the way back, the *towers* keep what they have computed on the way forward, and with
+# large towers that is far more than the table. The usual remedy is **gradient accumulation**: run a part of the batch at a time and
+# add up the gradients. Done plainly, it would show each part only its own negatives. `minclip/grad_cache.py` has both, the small
+# memory and all negatives, for the price of a second way forward (GradCache,
+# [Gao et al., 2021](https://arxiv.org/abs/2101.06983)).
 #
 # ## 6. The same gradients from two processes
 #
@@ -397,5 +411,5 @@ for loss in ("sigmoid", "softmax"):
 #   lines of slope one beyond. The tile is a choice: large enough for fast products, small enough for the cache.
 # - In section 6, start 4 processes. (24 pairs can be divided by 4.) What would happen with 5?
 #
-# **Next.** Now a batch can be as large as we like. Should it be? Notebook *06 · Batch size* trains with many sizes and both losses, and asks where
-# the gain ends.
+# **Next.** Now a batch can be as large as we like. Should it be? Notebook [06 · The batch size](06_batch_size.ipynb) trains with
+# many sizes and both losses, and asks where the gain ends. Before: [04 · The sigmoid loss](04_sigmoid_loss.ipynb).

@@ -109,7 +109,7 @@ sizes = [2**k for k in range(2, 12)]
 views = {"softmax": [scores[:, :n].logsumexp(1) - math.log(n) for n in sizes]}
 views["sigmoid"] = [F.softplus(scores[:, :n] - 3).mean(1) for n in sizes]
 
-# %%
+# %% alt="A line plot with bands: cost divided by its limit against the number of wrong captions, on a logarithmic axis. The sigmoid stays at one, with a wide band for few captions; the softmax rises from about one half to one."
 for loss, view in views.items():
     mean = torch.stack([v.mean() for v in view]) / limits[loss]
     spread = torch.stack([v.std() for v in view]) / limits[loss]
@@ -228,7 +228,7 @@ def draw(ax, record, runs, live_runs=()):
     ax.set(xlabel="batch size (pairs)")
 
 
-# %%
+# %% alt="Two line plots of zero-shot accuracy against the batch size, from scratch. At equal examples the losses rise together to a peak at 128 to 256 and fall; the start at b = -10 is lower. At equal steps both rise to 22 % at 512."
 def two_panels(id, module, live_examples=(), live_steps=()):
     figure, (left, right) = plt.subplots(1, 2, figsize=(7, 2.5), sharey=True, layout="constrained")
     draw(left, records[id], module.FIXED_EXAMPLES, live_examples)
@@ -257,7 +257,7 @@ two_panels("siglip-batch-size", scratch)
 # eighth of the examples (left) or of the steps (right). They should lie lower, and what counts is
 # their order, not their height.
 
-# %%
+# %% alt="Two line plots of zero-shot accuracy against the batch size, with a locked tower. At equal examples the peak is at 256, where the sigmoid leads; at 4,096 all are at 8 %. At equal steps both losses rise and flatten. Hollow live markers lie far below."
 two_panels("siglit-batch-size", locked, live_examples, live_steps)
 
 # %% [markdown]
@@ -276,7 +276,7 @@ two_panels("siglit-batch-size", locked, live_examples, live_steps)
 # ask the same: batches of 256 and 1,024, each with a budget and with four times that budget. If Figure 3 holds here, the two lines come
 # closer to each other from left to right, or cross.
 
-# %%
+# %% alt="A line plot of zero-shot accuracy against examples seen, with two points for each of two batch sizes. Batch 256 rises from 13 to 35 %, batch 1,024 from 4 to 28 %; the lines come slightly closer."
 record = records["siglip-batch-size"]
 budgets = [scratch.EXAMPLES, 4 * scratch.EXAMPLES]
 for n, color, marker in ((256, "#CC79A7", "o"), (1024, "#D55E00", "s")):

@@ -65,12 +65,12 @@ for B in (16, 256, 1024):
         torch.testing.assert_close(gradient, push - pull)
         assert math.isclose(pull, push) == (value == -math.log(B - 1))
 
-# %%
+# %% alt="A line plot, with a logarithmic axis, of the forces on the bias against the bias. Pull is flat at one and then falls; push rises in a straight line, higher for 8,192 pairs than for 256. A dot and a square mark where they are equal."
 bias = torch.linspace(-14, 2, 161, dtype=torch.float64)
-for B, color, name in ((256, BLUE, "256"), (8192, ORANGE, "8,192")):
+for B, color, name, marker, line in ((256, BLUE, "256", "o", "-"), (8192, ORANGE, "8,192", "s", "-.")):
     pull, push = forces(bias, B)
-    plt.semilogy(bias, push, color=color, lw=1, label=f"push, B = {name}")
-    plt.plot(-math.log(B - 1), 1, "o", color=color, ms=5, label="-ln(B - 1)")
+    plt.semilogy(bias, push, line, color=color, lw=1, label=f"push, B = {name}")
+    plt.plot(-math.log(B - 1), 1, marker, color=color, ms=5, label=f"-ln {B - 1:,}")
 plt.plot(bias, pull, "k--", lw=1, label="pull, any B")
 plt.axvline(-10, color="gray", ls=":", lw=1)
 plt.gca().set(xlabel="bias b (no unit)", ylabel="force on b, per picture", ylim=(1e-3, 2e4), xticks=range(-14, 3, 2))
@@ -78,7 +78,7 @@ plt.legend(framealpha=1, edgecolor="white", fontsize=6, loc="upper left")
 plt.show()
 
 # %% [markdown]
-# To the left of the dot, the right pairs are in charge, and with a force of at most 1 for each picture. To the right of it, the wrong ones are,
+# To the left of the dot (or square), the right pairs are in charge, and with a force of at most 1 for each picture. To the right of it, the wrong ones are,
 # and their force has hardly a limit: at b = 0 it is (B - 1) / 2. So the two mistakes are not alike. Too low a bias costs one unit of
 # force, which draws all pairs together, right and wrong, until push wakes up. Too high a bias starts with an explosion.
 #
@@ -115,7 +115,11 @@ assert not torch.isclose(on_plain[1], on_relative[1])
 #
 # The bias corrects for there being B - 1 times as many wrong pairs. One may also correct the *loss*: give every wrong pair the weight
 # 1 / (B - 1). Then the wrong pairs of a picture weigh together as much as its one right pair, and a model that knows nothing is right at
-# logit 0, for any B. A reader of SigLIP would ask why the paper does not do that. In four lines, and then the version of the experiments:
+# logit 0, for any B. A reader of SigLIP would ask why the paper does not do that.
+#
+# $$ L = -\frac{1}{B} \sum_{i=1}^{B} \Big( \ln \sigma(t x_i \cdot y_i) + \frac{1}{B - 1} \sum_{j \neq i} \ln \sigma(-t x_i \cdot y_j) \Big) \tag{7.1} $$
+#
+# Here is (7.1) in four lines, and then the version of the experiments:
 
 # %%
 def balanced_by_hand(img_emb, txt_emb, t_prime):
@@ -188,14 +192,15 @@ live = {name: claim.run(complete(claim.run, setting), 100) for name, (claim, set
 
 # %%
 def draw_live(left, right):
-    for (name, result), color in zip(live.items(), (BLUE, ORANGE, GREEN, PINK, "gray")):
+    for (name, result), color, marker in zip(live.items(), (BLUE, ORANGE, GREEN, PINK, "gray"), "os^Dx"):
+        style = {"color": color, "marker": marker, "markevery": 4, "ms": 3, "lw": 1}
         ignorance = 2 * math.log(2) if "balanced" in name else uninformed_sigmoid_loss(128)
-        left.semilogy(result["curve_step"], [loss / ignorance for loss in result["curve_loss"]], color=color, lw=1)
+        left.semilogy(result["curve_step"], [loss / ignorance for loss in result["curve_loss"]], **style)
         shift = [b + math.log(127) for b in result["curve_logit_bias"]]
-        right.plot(*([], []) if "no b" in name else (result["curve_step"], shift), color=color, lw=1, label=name)
+        right.plot(*([], []) if "no b" in name else (result["curve_step"], shift), label=name, **style)
 
 
-# %%
+# %% alt="Two line plots over 60 steps of five short runs. Left, the loss as a multiple of ignorance: the run from b = 0 starts near 18, all come down to about one, three fall below it. Right, the bias: every curve is nearly flat."
 figure, (left, right) = plt.subplots(1, 2, figsize=(7, 2.5), layout="constrained")
 draw_live(left, right)
 left.axhline(1, color="k", ls="--", lw=0.8)
@@ -215,7 +220,7 @@ plt.show()
 #
 # ## 5. Table 4
 #
-# Now the long runs. Table 4 has five cells, which the left panel shows in blue. The others are ours, in orange: the matched start
+# Now the long runs. Table 4 has five cells, which the left panel shows as blue dots. The others are ours, as orange squares: the matched start
 # -ln(B - 1), with both temperatures, and from it a bias that never learns, and a relative one. The bars are 95 % intervals over the seeds.
 # The right panel shows what becomes of `b`, in the first seed. The paper's numbers (ImageNet, zero-shot) for the blue
 # rows, from top to bottom, are 62.0, 63.0, 61.0, 61.7 and 53.7 %.
@@ -229,19 +234,19 @@ record = read_result("siglip-bias-init")
 def table_4(ax, names):
     center, half = means(record, names, "in_distribution")
     for row, name in enumerate(names):
-        color = ORANGE if "ln(B-1)" in name else BLUE
-        ax.errorbar(100 * center[row], row, xerr=100 * half[row], fmt="o", ms=4, lw=1, capsize=2, color=color)
+        color, marker = (ORANGE, "s") if "ln(B-1)" in name else (BLUE, "o")
+        ax.errorbar(100 * center[row], row, xerr=100 * half[row], fmt=marker, ms=4, lw=1, capsize=2, color=color)
     ax.set(yticks=range(len(names)), yticklabels=names, xlabel="zero-shot top-1 (%)", xlim=(0, None))
     ax.invert_yaxis()
 
 
-# %%
+# %% alt="Two panels. Left, a dot plot with intervals of zero-shot accuracy for nine starts: 8.7 % for the paper's best, under 1 % for its other four, 10 to 14 % for those from -ln(B-1). Right, the bias against the step: hardly any curve moves."
 figure, (left, right) = plt.subplots(1, 2, figsize=(7, 2.5), layout="constrained", width_ratios=(3, 2))
 table_4(left, list(init.settings))
 traced = ("b -10, t' log 10", "b -ln(B-1), t' log 10", "b -ln(B-1), t' log 1", "b 0, t' log 10")
-for name, color in zip(traced, (ORANGE, BLUE, PINK, GREEN)):
+for name, color, style in zip(traced, (ORANGE, BLUE, PINK, GREEN), ("--", "-", "-.", ":")):
     steps, line = (read_curves(record, name, f"curve_{key}")[0] for key in ("step", "logit_bias"))
-    right.plot(steps, line, color=color, lw=1, label=name)
+    right.plot(steps, line, style, color=color, lw=1, label=name)
 right.set(xlabel="step", ylabel="bias b (no unit)", ylim=(-13, 8))
 right.legend(frameon=False, fontsize=6, loc="upper right")
 plt.show()
@@ -276,7 +281,7 @@ def points(places, names, label, color, marker):
     plt.errorbar(places, [100 * c for c in center], [100 * h for h in half], **style)
 
 
-# %%
+# %% alt="A dot plot with intervals of zero-shot accuracy for six starts of bias and temperature. The usual loss ranges from 0 to 13 %, the balanced one from 0 to 4 %; stars, without a bias, are at 4 and 3 %."
 points([i - 0.1 for i in range(6)], usual, "usual, b learned", BLUE, "o")
 points([i + 0.1 for i in range(6)], bias_free.starts("balanced"), "balanced, b learned", ORANGE, "s")
 points([2.35, 5.35], unbiased, "balanced, no bias", RED, "*")
@@ -335,21 +340,21 @@ for name, said in (("calibrated", odds), ("too sure", 2 * odds), ("shifted", odd
 # Now the claim's runs. Each picture meets its own name and 255 others; right and wrong captions are weighted alike, so that chance
 # is one half. On the left, the log-odds are shifted by ln(B - 1), in the middle they are not: the same model, the same pictures. On the right, shifted
 # again, an artist that it never saw. A softmax has no answer for a pair alone. It gets the other 255 captions to
-# compare with, as in training, and then the same shift. Each thin line is a seed; the hollow markers are the live run from -ln(B - 1).
+# compare with, as in training, and then the same shift. Each thin line is a seed; the hollow circles are the live run from -ln(B - 1).
 
 # %%
 def diagram(ax, reading, title, settings=tuple(calibration.settings)):
     record = read_result("siglip-calibration")
-    for setting, color in zip(settings, (BLUE, GREEN, ORANGE)):
+    for setting, color, marker in zip(settings, (BLUE, GREEN, ORANGE), "o^s"):
         columns = (read_curves(record, setting, f"bins_{reading}_{key}") for key in ("probability", "right"))
         for seed, (p, share) in enumerate(zip(*columns)):
             p, share = (torch.tensor([math.nan if x is None else x for x in column]) for column in (p, share))
-            ax.plot(p, share, ".-", ms=3, lw=0.7, color=color, label=setting if seed == 0 else None)
+            ax.plot(p, share, marker + "-", ms=2.5, lw=0.7, color=color, label=setting if seed == 0 else None)
     p, share = (live["b -ln(B-1)"][f"bins_{reading}_{key}"] for key in ("probability", "right"))
-    ax.plot(p, share, "o", mfc="none", mec=BLUE, ms=4, label="live run")
+    ax.plot(p, share, "o", mfc="none", mec=BLUE, ms=6, label="live run")
 
 
-# %%
+# %% alt="Three panels, each plots the share that is right against the probability said. For training artists and an unseen artist the curves follow the dashed diagonal; without the shift they lie far above it, near one."
 figure, axes = plt.subplots(1, 3, figsize=(7, 2.5), layout="constrained", sharey=True)
 panels = {"pairs_in_distribution": "training artists", "raw_in_distribution": "the same, no shift"}
 panels["pairs_fxemoji"] = "unseen artist"
@@ -358,7 +363,7 @@ for ax, (reading, title) in zip(axes, panels.items()):
     diagram(ax, reading, title)
     ax.set(title=title, xlabel="probability said", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
 axes[0].set(ylabel="share that is right")
-axes[1].legend(frameon=False, fontsize=6, loc="lower right")
+figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False, fontsize=7)
 plt.show()
 
 # %% [markdown]

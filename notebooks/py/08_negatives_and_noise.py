@@ -38,6 +38,7 @@ from minclip.sweep import complete
 
 plt.rcParams.update({"figure.figsize": (3.5, 2.5), "figure.dpi": 150, "font.size": 8})
 COLORS = {"random": "#0072B2", "hard": "#D55E00", "easy": "#009E73", "all": "black"}
+MARKERS = {"random": "o", "hard": "s", "easy": "^", "all": "D"}
 claims = load_claims()  # also puts the repository's experiments/ on Python's path
 
 # %% [markdown]
@@ -92,7 +93,7 @@ assert (count, used) == (144, 36)
 # rows of the hard mask: nothing says that every picture must keep two negatives. A picture that the model confuses with many
 # keeps many, and one that it knows well keeps none.
 
-# %%
+# %% alt="Four heat maps of one table of 12 pictures and 12 captions: all scores, and what is left at a ratio of 1:2 of random, hard and easy negatives. Hard cells are dark, easy ones pale; the diagonal is always kept."
 figure, axes = plt.subplots(1, 4, figsize=(7, 2.1), layout="constrained")
 for ax, kind in zip(axes, ("all", "random", "hard", "easy")):
     shown = scores if kind == "all" else scores.masked_fill(~used_pairs(scores, kind, 2), math.nan)
@@ -250,7 +251,7 @@ def show(ax, picture, text, changed):
     ax.spines[:].set(color="#E69F00" if changed else "lightgray", linewidth=3 if changed else 0.5)
 
 
-# %%
+# %% alt="A grid of pictures with captions: five pairs as they are, then with image noise, with random words, and with exchanged captions. Orange frames mark what was changed; the noise pictures show coloured pixels only."
 figure, axes = plt.subplots(4, 5, figsize=(7, 4.6), layout="constrained")
 for line, kind in zip(axes, ("none", "image", "text", "alignment")):
     shares = {f"noise_{k}": 0.75 * (k == kind) for k in ("image", "text", "alignment")}
@@ -298,8 +299,8 @@ for name, run in noisy.items():
 # ## 7. The figures
 #
 # **Figure 6.** The dots with bars are the committed long runs: both towers from scratch, batch 256, 240 steps, means and 95 % intervals over
-# five seeds (`results/siglip-negatives.json`). The small stars are the live runs of section 4. They have a locked tower and a smaller
-# budget, so compare stars with stars. To the right there are fewer negatives. In the paper the batch is 16 thousand, so its axis
+# five seeds (`results/siglip-negatives.json`). The hollow markers are the live runs of section 4. They have a locked tower and a smaller
+# budget, so compare hollow with hollow. To the right there are fewer negatives. In the paper the batch is 16 thousand, so its axis
 # begins at 1:16k and ours at 1:255. Its third panel shows mean scores, which our runs did not keep; ours shows the held-out compositions.
 
 # %%
@@ -308,21 +309,21 @@ RATIOS = {"1:64": 64, "1:16": 16, "1:1.6": 1.6}
 
 
 def draw_ratios(ax, key, factor):
-    for kind, marker in (("random", "o"), ("hard", "s"), ("easy", "^")):
+    for kind in ("random", "hard", "easy"):
         y, error = means(long, ["all", *(f"{kind} {ratio}" for ratio in RATIOS)], key)
         y, error = [factor * v for v in y], [factor * v for v in error]
-        style = {"fmt": f"{marker}-", "ms": 4, "lw": 1, "capsize": 2, "color": COLORS[kind], "label": kind}
+        style = {"fmt": MARKERS[kind] + "-", "ms": 4, "lw": 1, "capsize": 2, "color": COLORS[kind], "label": kind}
         ax.errorbar([255, *RATIOS.values()], y, error, **style)
         points = {RATIOS[n.split()[1]]: factor * r[key] for n, r in masked.items() if kind in n}
-        ax.plot(points.keys(), points.values(), "*", ms=7, mfc="white", color=COLORS[kind])
+        ax.plot(points.keys(), points.values(), MARKERS[kind], ms=7, mfc="none", color=COLORS[kind])
 
 
-# %%
+# %% alt="Three line plots against the negatives for each positive, from 255 to 1.6: zero-shot accuracy, held-out compositions and the learned bias. Random falls step by step; hard and easy drop to the floor at once. The bias rises with fewer random negatives."
 figure, axes = plt.subplots(1, 3, figsize=(7, 2.6), layout="constrained")
 panels = {"in_distribution": "zero-shot top-1 (%)", "held_out": "held-out compositions (%)", "logit_bias": "learned bias b (no unit)"}
 for ax, (key, label) in zip(axes, panels.items()):
     draw_ratios(ax, key, factor := 1 if key == "logit_bias" else 100)
-    ax.plot(127, factor * masked["all"][key], "k*", ms=7, mfc="white", label="live, smaller")
+    ax.plot(127, factor * masked["all"][key], "kD", ms=6, mfc="none", label="live, smaller (all)")
     ax.set(xscale="log", xlabel="negatives for each positive", ylabel=label, xlim=(450, 1))
     ax.set_xticks([255, 64, 16, 1.6], ["255", "64", "16", "1.6"]), ax.minorticks_off()
 axes[2].plot([255, 1.6], [-math.log(255), -math.log(1.6)], ":", color="gray", label="-ln K (section 3)")
@@ -337,8 +338,8 @@ plt.show()
 # Random falls step by step, from 13.0 % with all to 1.3 % at 1:1.6. Easy fails at every ratio, as in the paper. And hard
 # fails, too, which is the opposite of the paper: at 1:64 it is under 1 % already. A likely reason: in a short run from scratch
 # the hardest cells are chosen by towers that know nothing yet, and the whole push goes against a few pictures and captions
-# that happen to lie close to everything. The scale falls from 10 to 5 or 6 in these runs. (In the stars, whose image tower
-# knows something from the start, hard does about as well as random.)
+# that happen to lie close to everything. The scale falls from 10 to 5 or 6 in these runs. (In the hollow markers, whose image
+# tower knows something from the start, hard comes near random.)
 #
 # With random negatives the bias rises as the prior says it should: by 1.3 from all to 1:1.6. The hard and the easy runs end
 # near -5.2, close to their start; they have learned little, the bias included.
@@ -346,7 +347,7 @@ plt.show()
 # **The price.** The same runs once more, with the matched ones, first against the pairs used and then against the pairs computed. This is the
 # question that Figure 6 leaves open: a masked run with matched pairs is *longer*. What would all pairs reach in that time?
 
-# %%
+# %% alt="Two dot plots of zero-shot accuracy against pairs used and against pairs computed, in millions. Hard 1:64 is near zero; matched, it is at 10 % with a very long interval; all pairs reach 13 %, and 35 % with four times the steps."
 PRICE = {"all": "o", "hard 1:64": "s", "hard 1:64, matched": "D", "all, 4 x steps": "^"}
 figure, panels = plt.subplots(1, 2, figsize=(7, 2.5), layout="constrained", sharey=True)
 for ax, key in zip(panels, ("pairs_used", "pairs_computed")):
@@ -367,7 +368,7 @@ plt.show()
 # masking the easy cells away is no bargain.
 #
 # **Figure 7.** Accuracy against the share of wrong data, one panel for each kind. Lines are the committed long runs
-# (`results/siglip-noise.json`, three seeds, shares up to a half); stars are the live runs of section 6, again of the smaller kind.
+# (`results/siglip-noise.json`, three seeds, shares up to a half); hollow markers are the live runs of section 6, again of the smaller kind.
 
 # %%
 noise = read_result("siglip-noise")
@@ -381,17 +382,17 @@ def draw_noise(ax, loss, kind, color, marker):
     ax.errorbar([0, *shares], [100 * v for v in y], [100 * v for v in error], **style)
     points = {0: f"{loss}, clean", 50: f"{loss}, {kind} 50%"}
     points = {p: 100 * noisy[name]["in_distribution"] for p, name in points.items() if name in noisy}
-    ax.plot(points.keys(), points.values(), "*", ms=7, mfc="white", color=color)
+    ax.plot(points.keys(), points.values(), marker, ms=7, mfc="none", color=color)
 
 
-# %%
+# %% alt="Four line plots of zero-shot accuracy against the share of wrong data: image, text, alignment, and all three. Sigmoid and softmax fall together from 12.5 % to about 6 % at a quarter and 1 or 2 % at a half; with all three, to nothing."
 figure, panels = plt.subplots(1, 4, figsize=(7, 2.3), layout="constrained", sharey=True)
 for ax, kind in zip(panels, ("image", "text", "alignment", "all three")):
     draw_noise(ax, "sigmoid", kind, "#0072B2", "o")
     draw_noise(ax, "softmax", kind, "#E69F00", "s")
     ax.set(title=kind, xlabel="share (%)", xticks=[0, 25, 50], ylim=(-0.3, None))
 panels[0].set_ylabel("zero-shot top-1 (%)")
-panels[3].plot([], [], "k*", ms=7, mfc="white", label="live, smaller")
+panels[3].plot([], [], "ko", ms=7, mfc="none", label="live, smaller")
 panels[3].legend(frameon=False, fontsize=6)
 plt.show()
 
@@ -460,4 +461,4 @@ for id, record in {"siglip-negatives": long, "siglip-noise": noise}.items():
 #
 # **Next.** Wrong pairs are one way to disturb a training run. There is another: a single step whose gradient is far too large. Notebook
 # [09 · Stability and very large batches](09_stability_and_very_large_batch.ipynb) asks what the optimizer makes of it, and why a batch
-# can be too large.
+# can be too large. Before: [07 · Bias and temperature](07_bias_and_temperature.ipynb).

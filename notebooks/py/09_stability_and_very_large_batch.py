@@ -15,10 +15,10 @@
 # **The question.** What makes a run that ought to work go wrong: one bad step, a batch that is too large, or weights that slowly
 # fade away?
 #
-# **What you need first.** [04 · The sigmoid loss](04_sigmoid_loss.ipynb) and [06 · Batch size](06_batch_size.ipynb). That AdamW is the
+# **What you need first.** [04 · The sigmoid loss](04_sigmoid_loss.ipynb) and [06 · The batch size](06_batch_size.ipynb). That AdamW is the
 # optimizer of notebook 03. From school: square roots and geometric series.
 #
-# **Time.** About one minute on two CPU cores, of which some 25 seconds are training.
+# **Time.** About two minutes on two CPU cores, of which some 25 seconds are training.
 #
 # The last notebooks asked *what* to learn from. This one asks about the machinery that does the learning. There are three cases, and in all of them
 # the paper reports a remedy or a fact with few words of explanation. Each can be taken apart with a few lines of arithmetic: the
@@ -36,7 +36,7 @@ from minclip.verdicts import paired_difference
 from minclip.sweep import complete
 
 plt.rcParams.update({"figure.figsize": (3.5, 2.5), "figure.dpi": 150, "font.size": 8})
-COLORS = {0.95: "#0072B2", 0.98: "#E69F00", 0.999: "#D55E00"}
+COLORS, LINES = {0.95: "#0072B2", 0.98: "#E69F00", 0.999: "#D55E00"}, {0.95: "-", 0.98: "--", 0.999: "-."}
 claims = load_claims()  # also puts the repository's experiments/ on Python's path
 
 # %% [markdown]
@@ -83,13 +83,13 @@ for beta2 in (0.95, 0.98, 0.999):
 # %% [markdown]
 # Now the thought experiment. A weight has had gradients of 1 for a long time, so all its updates were 1. Then comes one spike of size g,
 # and after it all is as before. If g dwarfs all the rest, `m` jumps to about (1 - β₁) g, and the root of `v` to about √(1 - β₂) g. The g cancels! The
-# larger the spike, the nearer the step comes to
+# larger the spike, the nearer the step, in learning rates, comes to
 #
-# **(1 - β₁) / √(1 - β₂)** learning rates,
+# $$ \frac{1 - \beta_1}{\sqrt{1 - \beta_2}} \tag{9.1} $$
 #
 # which is 0.45 for β₂ = 0.95 and 3.16 for 0.999. With the short memory, a spike of ten thousand makes a step *smaller* than the usual one. With the long
 # memory it makes one that is three times as large, in all weights at once, and in a direction that a single odd batch has chosen. (Spikes of moderate size
-# end a little above the formula, as the table shows, because `m` then still holds a share of the older gradients.)
+# end a little above (9.1), as the table shows, because `m` then still holds a share of the older gradients.)
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -106,14 +106,14 @@ for beta2 in (0.95, 0.98, 0.999):
 # step is too small. With β₂ = 0.95 that takes 152 steps; with 0.999 it takes almost four thousand. A run with long memory first jumps too far, and then it is
 # half asleep. Left: the jump, which momentum carries on for a dozen steps. Right: the sleep, on a logarithmic axis.
 
-# %%
+# %% alt="Two line plots of the size of an update after one spike. Left: with β₂ = 0.999 it jumps to 3.3 learning rates, with 0.95 it drops to 0.5. Right, on a logarithmic axis: 0.999 needs thousands of steps to return to one."
 figure, (left, right) = plt.subplots(1, 2, figsize=(7, 2.5), layout="constrained")
 for beta2, color in COLORS.items():
     updates = adam([*past, 100.0, *[1.0] * 6000], beta2)
-    left.plot(range(-10, 31), updates[9_990:10_031], ".-", ms=3, lw=1, color=color, label=f"β₂ = {beta2}")
-    right.semilogx(range(1, 6001), updates[10_001:], lw=1, color=color)
+    left.plot(range(-10, 31), updates[9_990:10_031], LINES[beta2], marker=".", ms=3, lw=1, color=color, label=f"β₂ = {beta2}")
+    right.semilogx(range(1, 6001), updates[10_001:], LINES[beta2], lw=1, color=color)
 for ax, text in ((left, "steps after the spike"), (right, "steps after the spike (log)")):
-    ax.axhline(1, color="gray", ls="--", lw=1)
+    ax.axhline(1, color="gray", lw=0.6)
     ax.set(xlabel=text, ylabel="update (learning rates)", ylim=(0, None))
 left.legend(frameon=False)
 plt.show()
@@ -162,7 +162,7 @@ for (beta2, what), run in live.items():
 # already a large one, with either β₂. The update at the spike comes near the value of section 1. It is not equal to it: it is a root mean square over all
 # weights, weight decay included, and a factor of 100 on a gradient that happens to be small is no spike for that weight.
 #
-# **Figure 5**, around the spike. Thick lines are the committed runs, mean over the seeds; gray is β₂ = 0.95 without spike. Thin dotted lines
+# **Figure 5**, around the spike. Thick lines are the committed runs, mean over the seeds; dotted gray is β₂ = 0.95 without spike. Thin lines
 # are the live runs: another batch, another level, so compare the shapes.
 
 # %%
@@ -170,19 +170,19 @@ committed = read_result("siglip-beta2")
 PANELS = {"near_loss": "loss (nats)", "near_gradient_norm": "gradient norm", "near_update": "update (learning rates)"}
 
 
-def draw_spike(ax, key, setting, color, label):
+def draw_spike(ax, key, setting, color, line, label):
     curves = torch.tensor(read_curves(committed, setting, key), dtype=torch.float64)  # [seeds, steps]
-    ax.plot(range(-10, curves.shape[1] - 10), curves.mean(0), lw=1.5, color=color, label=label)
+    ax.plot(range(-10, curves.shape[1] - 10), curves.mean(0), ls=line, lw=1.8, color=color, label=label)
 
 
-# %%
+# %% alt="Three line plots against the steps after the spike: loss, gradient norm and update. The gradient norm jumps alike for all; update and loss jump most with β₂ = 0.999 and least with 0.95. The dotted run without spike stays flat."
 figure, axes = plt.subplots(1, 3, figsize=(7, 2.6), layout="constrained")
 for ax, (key, label) in zip(axes, PANELS.items()):
-    draw_spike(ax, key, "beta2 0.95, no spike", "gray", "0.95, no spike")
+    draw_spike(ax, key, "beta2 0.95, no spike", "gray", ":", "0.95, no spike")
     for beta2, color in COLORS.items():
-        draw_spike(ax, key, f"beta2 {beta2}, spike", color, f"β₂ = {beta2}")
+        draw_spike(ax, key, f"beta2 {beta2}, spike", color, LINES[beta2], f"β₂ = {beta2}")
         if (beta2, "spike") in live:
-            ax.plot(range(-10, 40), live[beta2, "spike"][key], ":", lw=1, color=color, label=f"{beta2}, live")
+            ax.plot(range(-10, 40), live[beta2, "spike"][key], LINES[beta2], lw=0.6, color=color, label=f"{beta2}, live")
     ax.set(xlabel="steps after the spike", ylabel=label, yscale="log" if "norm" in key else "linear")
 figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=6, frameon=False, fontsize=7)
 plt.show()
@@ -263,7 +263,7 @@ def against_1024(tower, setting):
     return paired_difference(batch["measurements"], f"{tower}: {setting}", f"{tower}: 1024", "in_distribution")
 
 
-# %%
+# %% alt="Two dot plots with intervals: points of accuracy won or lost against batch 1,024, for nine changes, from scratch and with a locked tower. Four times the steps gain most, fewer steps and a bias that is too high lose most."
 figure, axes = plt.subplots(1, 2, figsize=(7, 2.8), layout="constrained", sharey=True)
 for ax, tower, color in zip(axes, ("scratch", "locked"), ("#0072B2", "#E69F00")):
     effects = [against_1024(tower, setting) for setting in ROWS.values()]
@@ -347,28 +347,28 @@ for kind in ("scratch", "tuned with decay", "tuned without"):
 # rescaled, so only the direction of its weights counts. But small weights turn faster under the same step, so even there decay loosens what was learned.
 #
 # **Figure 4.** Accuracy against examples seen; each dot is a run of its own, of 60, 120 or 240 steps of 256 pairs, mean and 95 % interval
-# over the seeds. Stars are the live runs: another batch size, far fewer examples.
+# over the seeds. Hollow markers are the live runs: another batch size, far fewer examples.
 
 # %%
 fading = read_result("siglip-weight-decay")
-KINDS = {"scratch": "black", "tuned with decay": "#D55E00", "tuned without": "#0072B2"}
+KINDS = {"scratch": ("black", "o"), "tuned with decay": ("#D55E00", "s"), "tuned without": ("#0072B2", "^")}
 BUDGETS = (60, 120, 240)
 
 
-def draw_budgets(ax, key, kind, color):
+def draw_budgets(ax, key, kind, color, marker):
     y, error = means(fading, [f"{kind}, {steps} steps" for steps in BUDGETS], key)
-    style = {"fmt": "o-", "ms": 4, "lw": 1, "capsize": 2, "color": color, "label": kind}
+    style = {"fmt": f"{marker}-", "ms": 4, "lw": 1, "capsize": 2, "color": color, "label": kind}
     ax.errorbar([0.256 * steps for steps in BUDGETS], [100 * v for v in y], [100 * v for v in error], **style)
-    ax.plot(0.128 * 40, 100 * tuned[kind][key], "*", ms=7, mfc="white", color=color)
+    ax.plot(0.128 * 40, 100 * tuned[kind][key], marker, ms=7, mfc="none", color=color)
 
 
-# %%
+# %% alt="Two line plots against examples seen, in thousands: zero-shot accuracy, and the accuracy of the image tower alone. Both tuned towers rise well above the run from scratch and stay close to each other. Hollow markers are the live runs."
 figure, axes = plt.subplots(1, 2, figsize=(7, 2.5), layout="constrained")
 for ax, key, label in zip(axes, ("in_distribution", "few_shot"), ("zero-shot top-1 (%)", "image tower alone, top-1 (%)")):
-    for kind, color in KINDS.items():
-        draw_budgets(ax, key, kind, color)
+    for kind, style in KINDS.items():
+        draw_budgets(ax, key, kind, *style)
     ax.set(xlabel="examples seen (thousands)", ylabel=label, xlim=(0, None), ylim=(0, None))
-axes[0].plot([], [], "k*", ms=7, mfc="white", label="live, smaller")
+axes[0].plot([], [], "ko", ms=7, mfc="none", label="live, smaller")
 axes[0].legend(frameon=False, fontsize=7)
 plt.show()
 
@@ -431,4 +431,5 @@ for id, record in {"siglip-beta2": committed, "siglip-large-batch": batch, "sigl
 # - In section 4, add `"tower_decay": 0.25` to the run with decay. How little decay is little enough? First ask `left_over(12, 40)`.
 #
 # **Next.** All captions so far were English. Does a model that learns ten languages at once pay for it in each of them? Notebook
-# [10 · Many languages](10_many_languages.ipynb) finds out.
+# [10 · Many languages](10_many_languages.ipynb) finds out. Before:
+# [08 · Negatives and noise](08_negatives_and_noise.ipynb).

@@ -17,7 +17,7 @@
 # **What you need first.** [04 · The sigmoid loss](04_sigmoid_loss.ipynb) for the loss and its bias,
 # [01 · Pairs and tokens](01_pairs_and_tokens.ipynb) for byte-pair encoding and fair batches.
 #
-# **Time.** About one minute and a half on two CPU cores, of which some 25 seconds are training. If no claim and no earlier notebook
+# **Time.** About two minutes on two CPU cores, of which some 25 seconds are training. If no claim and no earlier notebook
 # has trained the image tower on your machine yet, it takes a minute or two more, once; it is then kept in `runs/cache/`.
 #
 # Until now a cat was called "cat". Most of the web says something else. SigLIP's authors trained their small model once more on
@@ -93,7 +93,7 @@ for i, language in enumerate(LANGUAGES):
 # and French it saves about a half, with pieces of English words. The shared tokenizer brings eight of the ten languages down to six to
 # nine tokens a name, and English pays for it: 7.3 tokens instead of 5.7, since most of the 4,096 entries are no longer its own.
 
-# %%
+# %% alt="A dot plot of tokens a name for ten languages. Bytes need 22 to 70; the English tokenizer saves only in Latin letters; the shared one needs 6 to 9, except for Thai with 12 and Hindi with 19, close to the floor."
 styles = {"bytes": ("s", "gray"), "learned on English": ("^", ORANGE), "learned on all ten": ("o", BLUE)}
 for label, (marker, color) in styles.items():
     plt.plot(LANGUAGES, lengths[label], marker, color=color, ms=4, label=label)
@@ -248,7 +248,7 @@ def sheet(model, k=6):
     return framed.permute(0, 2, 1, 3, 4).reshape(10 * 20, k * 20, 3)
 
 
-# %%
+# %% alt="Two sheets of pictures: the six nearest to red heart, asked in ten languages, one language a row. The model of ten languages answers with red things and hearts in every row, the English one only in the first row."
 figure, axes = plt.subplots(1, 2, figsize=(7, 5.4), layout="constrained")
 for ax, name in zip(axes, (TEN, ENGLISH)):
     ax.imshow(sheet(models[name]))
@@ -277,7 +277,7 @@ sizes = {64: "ten languages, batch 64", 256: TEN, 1024: LARGE}
 panels = {"retrieval": "retrieval, mean of ten languages (%)", "zero_shot": "zero-shot top-1, English (%)"}
 
 
-# %%
+# %% alt="Two line plots with intervals against the batch size: retrieval over ten languages and zero-shot accuracy in English. Both are highest at 256, with 10.6 and 7.4 %, and lower at 64 and 1,024; two live diamonds lie below."
 figure, axes = plt.subplots(1, 2, figsize=(7, 2.5), layout="constrained")
 for ax, (key, what) in zip(axes, panels.items()):
     middle, half = 100 * torch.tensor(means(record, list(sizes.values()), key))
@@ -307,7 +307,7 @@ def percent(name, language):
     return 100 * middle, 100 * half
 
 
-# %%
+# %% alt="A dot plot with intervals of retrieval in each of ten languages. Models of one language alone reach 23 to 34 %, the model of all ten 6 to 12 %; English alone for a tenth of the steps has 7 %, the live run about 5 %."
 for marker, color, label, name in (("o", RED, "alone", "{} alone, batch 256"), ("s", BLUE, "ten together", TEN)):
     points = [percent(name.format(language), language) for language in LANGUAGES]
     plt.errorbar(LANGUAGES, *zip(*points), fmt=marker, color=color, ms=4, capsize=2, label=label)
@@ -332,7 +332,7 @@ plt.show()
 # column that of the question; the last row is the model of all ten. Off the diagonal nothing was taught, so this is the
 # negative control once more, a hundred cells of it. The colours are on a logarithmic scale, and begin at chance.
 
-# %%
+# %% alt="A heat map of retrieval: trained on ten languages (rows), asked in ten (columns), and a last row for the model of all ten. The diagonal is bright, the four Latin languages form a gray block, and most other cells are dark."
 rows = [f"{language} alone, batch 256" for language in LANGUAGES] + [TEN]
 matrix = torch.tensor([means(record, rows, f"retrieval_{language}")[0] for language in LANGUAGES]).T * 100  # [11, 10]
 plt.figure(figsize=(3.5, 3.1))
@@ -388,6 +388,6 @@ print(answer(claim, record))  # raises an error if the recorded verdict does not
 # - In `learn`, add `"languages": "en de es fr"`. Four languages in one script get two and a half times as many captions each. Expect all four to
 #   rise above the model of ten, and the others to fall to the control's level. Then try `"ja zh"`, which share characters.
 #
-# **Next.** So far every picture was given to its tower whole, and every caption in full. That is most of what training costs. [Notebook 11](11_fewer_image_tokens.ipynb) begins
-# with CLIPA and asks how many tokens of a picture and of a caption a model needs to see while it learns, and whether larger models
-# need fewer.
+# **Next.** So far every picture was given to its tower whole, and every caption in full. That is most of what training costs. [11 · Fewer image tokens](11_fewer_image_tokens.ipynb) begins
+# with CLIPA and asks how many tokens of a picture a model needs to see while it learns, and whether larger models need fewer. Before:
+# [09 · Stability and very large batches](09_stability_and_very_large_batch.ipynb).

@@ -19,7 +19,7 @@
 # **What you need first.** [11 · Fewer image tokens](11_fewer_image_tokens.ipynb): the four ways to leave patches out, and the drop
 # that they cost. [12 · Fewer text tokens](12_fewer_text_tokens.ipynb) does the same for captions.
 #
-# **Time.** About two minutes on two CPU cores, of which some 30 seconds are training.
+# **Time.** About one minute on two CPU cores, of which some 30 seconds are training.
 #
 # A model that was trained on pictures of 16 × 16 pixels has a problem when it meets one of 32 × 32. There are four times as many
 # patches. Each shows a smaller piece of the thing than it was used to, and stands at a place that has never been
@@ -93,7 +93,7 @@ for old, new in ((4, 8), (8, 4), (8, 2), (5, 6), (8, 8)):
 # column of the matrix is empty. The figure shows both matrices. (CLIPA itself avoids the question, with fixed sines and
 # cosines, which exist for any grid.)
 
-# %%
+# %% alt="Two heat maps of weights between -1 and 1. Left: eight new places from four old ones; right: four new places from eight old ones. Each new place takes most of its weight from the nearest old places along the diagonal, with small negative weights beside them."
 figure, axes = plt.subplots(1, 2, figsize=(5, 2.2), layout="constrained")
 for ax, (old, new) in zip(axes, ((4, 8), (8, 4))):
     picture = ax.imshow(resize_matrix(old, new), cmap="PuOr", vmin=-1, vmax=1)
@@ -213,13 +213,13 @@ def draw_arrows(ax, record):
     ax.plot(*zip(*((x, after) for x, _, after in moves[5:])), "k*", ms=7, mfc="white", label="live, smaller")
 
 
-# %%
+# %% alt="Two charts of zero-shot top-1 accuracy in percent. Left: arrows from before to after the short stage, for five first stages; resize falls from 16 at its own size to 11 but was 5.5 at 32 pixels, block gains two. Right: lines that rise with 30, 60 and 90 steps of all tokens."
 figure, (left, right) = plt.subplots(1, 2, figsize=(7, 2.7), sharey=True, layout="constrained")
 draw_arrows(left, records["clipa-full-token-tuning"])
 left.set(ylabel="zero-shot top-1 (%)", ylim=(0, None), xticks=range(5), xticklabels=["all 64", *STRATEGIES], xlabel="first stage: 64 or 16 tokens")
-for s, color in zip(LONGER, (GREEN, PURPLE)):
+for s, color, line in zip(LONGER, (GREEN, PURPLE), ("o-", "^--")):
     names = [name(64, 16, s), *(longer(s, n) for n in LONGER[s])]
-    points(right, records["clipa-full-token-tuning"], [30, *LONGER[s]], names, HERE, fmt="o-", color=color, label=f"{s} 16")
+    points(right, records["clipa-full-token-tuning"], [30, *LONGER[s]], names, HERE, fmt=line, color=color, label=f"{s} 16")
 points(right, records["clipa-full-token-tuning"], [30], [name(64)], HERE, fmt="ks", label="all 64")
 right.set(xlabel="steps with all tokens at the end", xticks=(30, 60, 90))
 left.legend(fontsize=6), right.legend(fontsize=6), plt.show()
@@ -266,24 +266,24 @@ for width in WIDTHS:
 from experiments.clipa_compute_frontier import price
 
 KINDS = {"all 64": (FULL, "", "black", "o-"), "resized to 16": (16, "resize", BLUE, "s-"), "resized to 4": (4, "resize", GREEN, "D-")}
-KINDS |= {f"{s} mask, 16": (16, s, color, "^:") for s, color in (("random", ORANGE), ("grid", RED), ("block", PURPLE))}
+KINDS |= {f"{s} mask, 16": (16, s, *style) for s, *style in (("random", ORANGE, "^:"), ("grid", RED, "v:"), ("block", PURPLE, "P:"))}
 
 
 def draw_kinds(ax, record, by):
     for label, (tokens, strategy, color, marker) in KINDS.items():
         names = [name(width, tokens, strategy) for width in WIDTHS]
-        xs = [price(record["measurements"], n, by) for n in names]
+        xs = [price(record["measurements"], n, by) / (1e12 if by == "FLOPs" else 1) for n in names]
         points(ax, record, xs, names, HERE, fmt=marker, color=color, label=label)
-    ax.set(xscale="log", xlabel="training FLOPs" if by == "FLOPs" else "seconds of training, one thread")
+    ax.set(xscale="log", xlabel="training FLOPs (10¹²)" if by == "FLOPs" else "seconds of training, one thread")
     ax.xaxis.set(major_locator=LogLocator(subs=(1, 3)), major_formatter="{x:g}", minor_formatter="")
 
 
-# %%
+# %% alt="Two line charts of zero-shot top-1 accuracy in percent, against training FLOPs and against seconds, both logarithmic. The line of all 64 tokens and that of resized to 16 lie close together; masks lie lower, and resized to 4 stays below 3 percent."
 figure, panels = plt.subplots(1, 2, figsize=(7, 2.7), sharey=True, layout="constrained")
 for ax, by in zip(panels, ("FLOPs", "seconds")):
     draw_kinds(ax, records["clipa-compute-frontier"], by)
 for kind, color in (("all tokens", "black"), ("resized", BLUE)):
-    panels[0].plot(live[kind]["flops"], 100 * live[kind][HERE], "*", ms=7, mfc="white", color=color)
+    panels[0].plot(live[kind]["flops"] / 1e12, 100 * live[kind][HERE], "*", ms=7, mfc="white", color=color)
 panels[0].plot([], [], "k*", ms=7, mfc="white", label="live, smaller")
 panels[0].set(ylabel="zero-shot top-1 (%)", ylim=(0, None))
 figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right", frameon=False, fontsize=6)
@@ -317,7 +317,7 @@ print(answer(claims["clipa-compute-frontier"], records["clipa-compute-frontier"]
 # the last stage shows 100, 70, 50 or 25 % of the 64 patches. The y axis is the difference to the same tower with nothing masked,
 # so zero is "it costs nothing". The star is the live run with 30 %.
 
-# %%
+# %% alt="A line chart with error bars: accuracy of a masked last stage minus an unmasked one, in points, against the share of patches masked. Three widths fall from 0 to between -2 and -3 at 75 percent; at 30 percent all stay within the grey band of no difference."
 record, shares = records["clipav2-masked-tuning"], [100 * (1 - keep) for keep in KEEPS]
 for width, color, marker in zip(WIDTHS, (ORANGE, BLUE, GREEN), "os^"):
     pairs = [(masked_name(width, keep), masked_name(width, 1.0)) for keep in KEEPS]
@@ -374,7 +374,7 @@ def bars(ax, id, title, forward):
     ax.set(title=title, xlabel="zero-shot top-1 (%)", xlim=(0, None))
 
 
-# %%
+# %% alt="Four bar charts with error bars of zero-shot top-1 accuracy in percent: a third stage, scaling at four times the FLOPs, equal seconds, distillation. Longer schedules and masking at equal seconds are clearly ahead; a third stage and distillation differ by less than the intervals."
 PANELS = {
     "clipav2-progressive-resolution": ("a third stage", ["16, 24, 32"]),
     "clipav2-scaling": ("scaling, at four times the FLOPs", ["together"]),

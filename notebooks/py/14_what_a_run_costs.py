@@ -197,8 +197,8 @@ print(comparison_table())
 # hours are divided by the samples of the whole recipe. Both axes are logarithmic.
 
 # %%
-LINES = {"clipa-b16-i50-t16": ("B/16", "#0072B2", "o"), "clipa-l16-i17-t16": ("L/16", "#E69F00", "s"),
-         "clipav2-l14-336": ("L/14, v2", "#009E73", "^"), "clipav2-h14-84": ("H/14, v2", "#CC79A7", "D")}  # fmt: skip
+LINES = {"clipa-b16-i50-t16": ("B/16", "#0072B2", "o-"), "clipa-l16-i17-t16": ("L/16", "#E69F00", "s--"),
+         "clipav2-l14-336": ("L/14, v2", "#009E73", "^:"), "clipav2-h14-84": ("H/14, v2", "#CC79A7", "D-.")}  # fmt: skip
 
 
 def at_size(recipe, image_size):
@@ -209,16 +209,16 @@ def at_size(recipe, image_size):
 
 
 # %%
-def draw_line(name, label, color, marker):
+def draw_line(name, label, color, style):
     recipe, patch = RECIPES[name], RECIPES[name].model.patch_size
-    plt.plot(*zip(*(at_size(recipe, side * patch) for side in range(2, 17))), color=color, lw=1, label=label)
+    plt.plot(*zip(*(at_size(recipe, side * patch) for side in range(2, 17))), ls=style[1:], color=color, lw=1.2, label=label)
     same = (r for r in RECIPES.values() if r.published and shape_of(r.model) == shape_of(recipe.model))
     for other in same:
         hours = cost.PUBLISHED[other.published].gpu_hours / sum(s.samples for s in other.stages) * 1e9
-        plt.plot(recipe_cost(other)[0].image_tokens, hours, marker, color=color, ms=5, mec="black")
+        plt.plot(recipe_cost(other)[0].image_tokens, hours, style[0], color=color, ms=5, mec="black")
 
 
-# %%
+# %% alt="A line chart on logarithmic axes: A100-hours per billion samples against image tokens in the first stage, for four models. All lines rise, flat on the left and with slope one on the right; H/14 is highest, B/16 lowest. Published runs are markers on or above their lines."
 figure = plt.figure(figsize=(4.5, 3), layout="constrained")
 for name, style in LINES.items():
     draw_line(name, *style)

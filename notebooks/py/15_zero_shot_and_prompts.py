@@ -12,13 +12,13 @@
 # **Paper.** CLIP ([Radford et al., 2021](https://arxiv.org/abs/2103.00020)): section 3.1, Figure 4 (prompts and ensembles) and
 # Figure 5 (where zero-shot is weak); appendix E.1 (retrieval).
 #
-# **The question.** The names of the classes are the classifier. How should one say them, and which names can a CLIP not tell
-# apart?
+# **The question.** If the names of the classes are the classifier, how should one say them, and which names can a CLIP not
+# tell apart?
 #
 # **What you need first.** [02 · Two towers](02_two_towers.ipynb) and [03 · The softmax loss](03_softmax_loss.ipynb): what is
 # trained, and by what.
 #
-# **Time.** About one minute on two CPU cores, of which some 20 seconds are training (on one core).
+# **Time.** Under one minute on two CPU cores, of which some 20 seconds are training (on one core).
 #
 # A usual classifier has one row of weights for each class, learned from labelled pictures of it. CLIP's text tower *writes*
 # these rows: it is given the name of a class and answers with a vector. Change the names, and you have another classifier,
@@ -195,15 +195,15 @@ assert balanced_accuracy(called, true, 3) == (3 / 4 + 1 / 2 + 1) / 3
 # And now our classifier of 23 subgroups, with the names of members. Rows are divided by their sums, so the diagonal is the
 # accuracy by class. If errors were blind, all else would be evenly pale. Look for dark places beside the diagonal.
 
-# %%
+# %% alt="A confusion matrix as a heat map: the true subgroup of each picture in 23 rows, what it was called in 23 columns, coloured by the share of the row in percent. The diagonal is dark for time, heart and alphanum; several families and persons are dark elsewhere."
 answers = group_scores.argmax(1)
 print(*(f"top-{k} {top_k_accuracy(group_scores, truth, k):.1%}  " for k in (1, 3)), end="")
 print(f"balanced {balanced_accuracy(answers, truth, len(groups.classes)):.1%}")
 matrix = confusion_matrix(answers, truth, len(groups.classes))
-plt.figure(figsize=(4.6, 4), layout="constrained")
+plt.figure(figsize=(5.4, 4.7), layout="constrained")
 plt.imshow(100 * matrix / matrix.sum(1, keepdim=True), cmap="Blues", vmin=0, vmax=100)
-plt.xticks(range(len(groups.classes)), groups.classes, fontsize=5, rotation=90)
-plt.yticks(range(len(groups.classes)), groups.classes, fontsize=5)
+plt.xticks(range(len(groups.classes)), groups.classes, fontsize=6, rotation=90)
+plt.yticks(range(len(groups.classes)), groups.classes, fontsize=6)
 plt.xlabel("called"), plt.ylabel("true subgroup"), plt.colorbar(label="share of the subgroup (%)")
 plt.show()
 
@@ -211,7 +211,7 @@ plt.show()
 # Numbers do not tell why. So the package draws the pictures behind the most frequent confusions: what they are, what they were
 # called, and how often.
 
-# %%
+# %% alt="Five rows of small drawings, the most frequent confusions: for example roles of persons that were called gestures, eight times, and mammals that were called tools, five times."
 from IPython.display import display
 
 from minclip.plots import plot_confusions
@@ -305,14 +305,14 @@ def tokens_before(template):
 silly = [100 * asked("of " * n + "{}") for n in range(9)]
 nouns = asked("red cat house {}")
 
-# %%
+# %% alt="A line chart: top-1 accuracy on twemoji in percent against the number of tokens before the name. Repeating the word of, the line jumps from 4 to 9 percent at three tokens and stays there. Known templates and three meaningless nouns lie on it, most new templates far below."
 plt.plot(silly, "o-", color="gray", ms=3, lw=1, label="of, repeated")
 for kind, templates, color, mark in (("known", SENTENCES, BLUE, "s"), ("new", NEW_SENTENCES, ORANGE, "^")):
     at = [tokens_before(template) for template in templates]
     plt.plot(at, [100 * asked(s) for s in templates], mark, color=color, ms=5, mfc="none", label=f"{kind} templates")
 plt.plot(3, 100 * nouns, "x", color=RED, label="red cat house ...")
-plt.xlabel("tokens before the name"), plt.ylabel("top-1, twemoji (%)"), plt.ylim(0, 1.35 * max(silly))
-plt.legend(fontsize=6, frameon=False, loc="upper center", ncols=2)
+plt.xlabel("tokens before the name"), plt.ylabel("top-1, twemoji (%)"), plt.ylim(0, None)
+plt.legend(fontsize=6, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)  # above, over no point
 plt.show()
 
 # %% [markdown]
@@ -349,7 +349,7 @@ def draw_prompts(ax, captions):
     ax.set_xticks(range(len(PROMPTS)), [prompt.replace("_", "\n") for prompt in PROMPTS])
 
 
-# %%
+# %% alt="Two line charts with error bars: zero-shot top-1 accuracy in percent for six sets of prompts and three unseen artists. Trained on sentences, bare names are worst and one template or the known ones best. Trained on mixed captions, bare names and one template are best."
 figure, (left, right_panel) = plt.subplots(1, 2, figsize=(7, 2.5), layout="constrained", sharey=True)
 draw_prompts(left, "sentences"), draw_prompts(right_panel, "mixed")
 stars = [100 * live[f"{prompt}_twemoji"] for prompt in PROMPTS]
@@ -386,7 +386,7 @@ print(answer(claims["clip-prompts"], records["clip-prompts"]))  # raises an erro
 #
 # ## 10. Where zero-shot is weak
 #
-# The paper's Figure 5 puts zero-shot beside a probe, on 27 data sets ([16](16_probes_and_few_shots.ipynb) does that). Zero-shot
+# The paper's Figure 5 puts zero-shot beside a probe, on 27 data sets ([16 · Probes and few shots](16_probes_and_few_shots.ipynb) does that). Zero-shot
 # is weak on some: kinds of aircraft (11 points behind), counting (18 behind). Section 6 says it in words: fine-grained,
 # abstract, systematic tasks. We ask this more directly. Each drawing is named twice. Once among its **twins**, the names of its
 # family: 24 clock faces, hearts of all kinds, families by their members. Once among as many **others**, drawn from names of
@@ -419,7 +419,7 @@ order = sorted(sizes, key=lambda f: found["twins", f][0][0] - found["others", f]
 bars = {w: [[100 * found[w, f][part][0] for f in order] for part in (0, 1)] for w in ("twins", "others")}
 ticks, chance = [f"{f}\n{sizes[f]}" for f in order], [100 / sizes[f] for f in order]
 
-# %%
+# %% alt="Pairs of bars with error bars for ten families of names: share of drawings named rightly, in percent, among twins and among other names. Among twins it is far lower for clocks, arrows, hearts and faces, and little lower for squares and the moon. Chance is a short line on each pair."
 figure, ax = plt.subplots(figsize=(7, 2.8), layout="constrained")
 for which, beside, color, star in (("twins", -0.2, ORANGE, None), ("others", 0.2, BLUE, "live")):
     x = [place + beside for place in range(len(order))]

@@ -12,11 +12,11 @@
 # **Paper.** CLIP ([Radford et al., 2021](https://arxiv.org/abs/2103.00020)): sections 3.1.5 and 3.2, Figures 5 to 8. Beside it Tip-Adapter
 # ([Zhang et al., 2021](https://arxiv.org/abs/2111.03930)) and WiSE-FT ([Wortsman et al., 2021](https://arxiv.org/abs/2109.01903)).
 #
-# **The question.** A name costs nothing, a labelled picture costs work. How many labelled pictures is a name worth, and can one have both?
+# **The question.** If a name costs nothing and a labelled picture costs work, how many labelled pictures is a name worth, and can one use both?
 #
 # **What you need first.** [15 · Zero-shot and prompts](15_zero_shot_and_prompts.ipynb): how names become the weights of a classifier.
 #
-# **Time.** About one minute on two CPU cores, of which some 25 seconds are training.
+# **Time.** Under one minute on two CPU cores, of which some 25 seconds are training.
 #
 # A trained CLIP can be used in two ways. **Zero-shot** asks the text tower: it turns the names of the classes into vectors, and these are
 # the classifier. A **probe** ignores the text tower: it takes the picture's features as they are, and learns a linear classifier from labelled
@@ -54,7 +54,7 @@ claims = load_claims()  # also puts the repository's experiments/ on Python's pa
 # One limit should be said at once. The *concepts* are not new: the four artists drew a tiger, too, under the same name. What is new is the hand that
 # draws it.
 
-# %%
+# %% alt="Three rows of seven small drawings, 16 pixels wide: tiger, horse, top hat, lipstick, hammer, tractor and cooking, drawn by the home, the near and the far artist. The far ones are thin and dark."
 from experiments.transfer import BENCHMARK, FAR, NEAR, drawings
 
 ARTISTS = {BENCHMARK: "home\ntwemoji", NEAR: "near\nfxemoji", FAR: "far\nopenmoji"}
@@ -64,7 +64,7 @@ for row, (artist, label) in zip(axes, ARTISTS.items()):
     for ax, name in zip(row, ("tiger", "horse", "top hat", "lipstick", "hammer", "tractor", "cooking")):
         ax.imshow(drawings(artist).images[rows[name]].permute(1, 2, 0)), ax.set_title(name if artist == BENCHMARK else "", fontsize=7)
     row[0].set_ylabel(label, fontsize=7)
-figure.supxlabel(OPENMOJI_NOTICE, fontsize=6, color="gray")
+figure.supxlabel(f"{OPENMOJI_NOTICE}, Twemoji (CC BY 4.0)", fontsize=6, color="gray")
 plt.show()
 
 # %% [markdown]
@@ -107,9 +107,9 @@ for artist in ARTISTS:
 #
 # A probe is logistic regression. For features $x$ `[N, D]` and labels $y$ it has weights $W$ `[K, D]` and biases $b$ `[K]`, and minimises
 #
-# $$ C \sum_n \text{cross-entropy}(W x_n + b,\; y_n) + \tfrac{1}{2} \lVert W \rVert^2 . $$
+# $$ C \sum_n \text{cross-entropy}(W x_n + b,\; y_n) + \tfrac{1}{2} \lVert W \rVert^2 . \tag{CLIP, App. A.3} $$
 #
-# The biases are free. The one number to choose is $C$. It is scikit-learn's name for the *inverse* of the penalty: a small $C$ keeps the weights near zero, and a large one
+# (The tag names the paper's place; an equation of our own has a number.) In (CLIP, App. A.3) the biases are free. The one number to choose is $C$. It is scikit-learn's name for the *inverse* of the penalty: a small $C$ keeps the weights near zero, and a large one
 # lets them fit every training picture. The problem is convex: there is one best $W$, and any way downhill leads there. The gradient is short, too. For
 # each picture, take what should have been said minus what is said, and pull the weights of each class that far along the picture's features. The penalty pulls
 # back. So plain gradient descent is enough, with steps that are short enough for the steepest place there can be.
@@ -169,7 +169,7 @@ pairs, parts = all_drawings()[0], parts_of("group", 100)[1]
 # We let it loose on the live CLIP. The task is one of those of section 10: which of eight *groups* does a drawing at home belong to (animals, food, objects, and so on)? The
 # features are those of the image tower, *before* the projection into the space that it shares with the texts. CLIP's probes see these as well.
 
-# %%
+# %% alt="A line chart: accuracy among eight groups in percent against C on a logarithmic axis, for training, validation and test. Training rises to 100 percent; validation and test rise to nearly 40 percent near C = 2, where the grey line of the choice stands, and fall again."
 train, validation, test = ((tower_features(model, pairs.images[i]), y) for i, y in (parts[p] for p in ("train", "validation", "test")))
 probes = {}
 tried = sweep_by_hand(lambda i: probe_accuracy(probes.setdefault(i, fit_probe(*train, GRID[i])), *validation))
@@ -213,14 +213,14 @@ for k in (1, 2, 4):
 # The plain probe pulls its weights to zero. Zero is a classifier that knows nothing. We have a better one: the zero-shot weights $W_0$. So pull
 # them there:
 #
-# $$ \text{mean}_n\, \text{cross-entropy}(s\, W x_n,\; y_n) + \tfrac{\lambda}{2} \lVert W - W_0 \rVert^2 , $$
+# $$ \text{mean}_n\, \text{cross-entropy}(s\, W x_n,\; y_n) + \tfrac{\lambda}{2} \lVert W - W_0 \rVert^2 , \tag{16.1} $$
 #
-# where $s$ is CLIP's learned scale. There are no biases, as zero-shot has none. At the best $W$ the gradient is zero, and this tells
-# where it lies:
+# where $s$ is CLIP's learned scale. There are no biases, as zero-shot has none. At the best $W$ the gradient of (16.1) is zero, and this
+# tells where it lies:
 #
-# $$ W = W_0 + \frac{s}{\lambda}\, \text{mean}_n\, (\text{onehot}(y_n) - p_n)\, x_n^\top , $$
+# $$ W = W_0 + \frac{s}{\lambda}\, \text{mean}_n\, (\text{onehot}(y_n) - p_n)\, x_n^\top , \tag{16.2} $$
 #
-# with $p_n$ what the probe says of picture $n$. Each shot pulls the row of its class towards itself, as far as it is not yet believed. Features have length one, and the
+# with $p_n$ what the probe says of picture $n$. In words, (16.2) says: each shot pulls the row of its class towards itself, as far as it is not yet believed. Features have length one, and the
 # difference of two distributions is at most $\sqrt 2$ long. So $W$ is never farther from $W_0$ than $\sqrt 2\, s / \lambda$.
 # For $\lambda \to \infty$ it **is** zero-shot. For $\lambda \to 0$ the names are forgotten.
 
@@ -284,7 +284,7 @@ for artist in (HOME, FAR):
 # at home stays. We tune only the last layer. For a linear layer the average of the weights gives the average of the logits, so it is
 # also an ensemble of two classifiers that costs as much as one.
 
-# %%
+# %% alt="A line chart: top-1 accuracy among 23 kinds, in percent, against the share of the tuned weights from 0 to 1. At home it rises from about 31 to 43 percent, for the far artist it falls from 19 to 13."
 sixteen = [draw_shots(labels, 16, torch.Generator().manual_seed(n)) for n in (0, 1)]  # two draws
 tuned = [fit_linear(features[rows], labels[rows], 23, 0.01, named, scale) for rows in sixteen]
 mixed = interpolate_weights({"head": named}, {"head": tuned[0]}, 0.5)["head"]
@@ -342,7 +342,7 @@ def measured(key, minus=None, record=adapted):  # over the seeds; minus: what is
     return effect_of([value[seed] - (other[seed] if minus else 0) for seed in value])
 
 
-# %%
+# %% alt="Three line charts with error bars: top-1 accuracy in percent against labelled pictures of each class, 1 to 16, with zero-shot as a dotted line. At home the probe crosses the line between 4 and 8 pictures; for the near and the far artist it stays below."
 figure, panels = plt.subplots(1, 3, figsize=(7, 2.5), layout="constrained", sharey=True)
 for ax, artist in zip(panels, ARTISTS):
     zero, stars = measured(f"zero_{artist}"), (SHOTS, [100 * live[f"probe_{k}_{artist}"] for k in SHOTS])
@@ -367,7 +367,7 @@ plt.show()
 # logarithmic axis. The paper has one number for each of 20 data sets, we have one for each seed (another CLIP, another split of the concepts) and artist. An arrow says that 16 are not
 # enough.
 
-# %%
+# %% alt="Points on a logarithmic axis: labelled pictures of each class that match zero-shot, five seeds for each of three artists. At home between 5 and 9, near 13 once and otherwise more than 16, far always more than 16. Two lines mark the paper's 4 and 5.4."
 figure, ax = plt.subplots(figsize=(4.5, 1.8), layout="constrained")
 for place, (artist, color) in enumerate(zip(ARTISTS, (BLUE, GREEN, RED))):
     for m in record["measurements"]:
@@ -403,7 +403,7 @@ tell("clip-zero-shot-vs-few-shot")
 # is the artist whose shots were seen, to the right the one whom nobody saw. Drawn is the difference to zero-shot, seed by seed: above the dotted line the shots have helped, below it they have done
 # harm.
 
-# %%
+# %% alt="Two line charts with error bars: top-1 accuracy minus zero-shot, in points, against labelled pictures of each class, for six methods. At home all but the plain probe start near zero and rise to between 4 and 12. For the far artist the plain probe and the tuned one fall far below zero."
 WAYS = {"probe": ("plain probe", BLUE, "o"), "text": ("text-initialised", ORANGE, "s"), "free": ("tuned", RED, "v"),
         "blend": ("average (WiSE-FT)", PURPLE, "D"), "tip": ("Tip-Adapter", GREEN, "^"), "tip_tuned": ("Tip, tuned keys", SKY, "P")}
 figure, panels = plt.subplots(1, 2, figsize=(7, 2.7), layout="constrained")
@@ -472,13 +472,13 @@ COLOR, LABEL = {key: RED if key in ATTRIBUTES else BLUE for key in KEYS}, {key: 
 def draw_tasks(ax):  # Figure 8
     for key in KEYS:
         x, y = (100 * measured(f"{kind}_{key}", record=tasks)["mean"] for kind in ("probe", "zero"))
-        ax.plot(x, y, "s" if key in ATTRIBUTES else "o", ms=4, color=COLOR[key]), ax.text(x - 2, y - 1, LABEL.get(key, ""), fontsize=5, ha="right")
+        ax.plot(x, y, "s" if key in ATTRIBUTES else "o", ms=4, color=COLOR[key]), ax.text(x, y - (5 if key == "how_many" else 1), f"   {LABEL.get(key, '')}   ", fontsize=6, ha="left" if key == "skin_tone" else "right")
     ax.plot(*zip(*at_tasks.values()), "k*", ms=7, mfc="white", label="live, smaller, four tasks")
     ax.axline((50, 50), slope=1, color="k", ls="--", lw=1, label="as good as its probe"), ax.legend(fontsize=6, loc="upper left")
     ax.set(xlabel="probe on CLIP's own features (%)", ylabel="zero-shot (%)", xlim=(0, 103), ylim=(0, 103))
 
 
-# %%
+# %% alt="Left, bars with error bars for fourteen tasks: zero-shot minus a probe on labelled features, in points; most are negative. Right, a scatter plot of zero-shot accuracy against a probe on CLIP's own features, in percent: most tasks lie below the dashed diagonal and go along with it."
 figure, (left, right) = plt.subplots(1, 2, figsize=(7, 3.2), layout="constrained", width_ratios=(1.1, 1))
 order = sorted(KEYS, key=lambda key: measured(f"zero_{key}", f"labelled_{key}", tasks)["mean"])
 effects = [measured(f"zero_{key}", f"labelled_{key}", tasks) for key in order]

@@ -49,7 +49,7 @@ assignments: $(VENV)/.all
 	$(BIN)/python assignments/make.py
 
 reproduce: $(VENV)/.core
-	$(BIN)/python -m minclip.claims --again $(if $(CLAIM),--claim $(CLAIM)) $(if $(DRY),--dry_run)
+	$(BIN)/python -m experiments.claims --again $(if $(CLAIM),--claim $(CLAIM)) $(if $(DRY),--dry_run)
 
 bench: $(VENV)/.all
 	$(BIN)/python benchmarks/losses.py --dims 256 --repetitions 3

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from experiments.claims import read_result
 from minclip.checkpoint import write_atomically
-from minclip.claims import read_result
 from minclip.clip import CLIP
 from minclip.data import load_pairs, plain, shrink
 from minclip.report import names_without_skin_tones

@@ -9,9 +9,9 @@ from torch import Tensor
 from experiments.common import SCRATCH, TRAINING, scratch_model
 from experiments.emoji import as_they_are, augmented, compute_device, emoji, names_without_tones, tokenised
 from experiments.fit import fit
+from experiments.sweep import run_function
 from minclip.clip import CLIP, LOSSES
 from minclip.data import step_generator
-from minclip.sweep import run_function
 from minclip.zero_shot import embed_texts
 
 SPLITS = ("in_distribution", "fxemoji", "openmoji")  # the training artists, and two that no training saw

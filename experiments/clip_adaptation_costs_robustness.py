@@ -5,11 +5,11 @@ drawings. In the paper it gains 9.2 points on ImageNet and loses a little, on av
 the whole CLIP is tuned from its zero-shot weights, and averaged with itself before (WiSE-FT, 2109.01903).
 """
 
+from experiments.claims import Claim
 from experiments.clip_effective_robustness import NARROW, SETTINGS, WIDE
 from experiments.robustness import MIXES, measure_adaptation
 from experiments.transfer import BENCHMARK, FAR, NEAR
-from minclip.claims import Claim
-from minclip.verdicts import Check, default_verdict, effect_of, values
+from experiments.verdicts import Check, default_verdict, effect_of, values
 
 GAIN, COST = 0.03, 0.03
 

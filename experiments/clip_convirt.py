@@ -7,10 +7,10 @@ the text tower is always from scratch, for which ConVIRT had BERT. The hidden la
 as in SimCLR. What else CLIP dropped (one sentence drawn from a text, stronger augmentation) is not asked here.
 """
 
+from experiments.claims import Claim
 from experiments.common import SCRATCH_BASE, train_from_scratch
 from experiments.judging import above, contrast
-from minclip.claims import Claim
-from minclip.verdicts import Check, equivalence_verdict
+from experiments.verdicts import Check, equivalence_verdict
 
 MARGIN = 0.03  # rounding alone makes 1.2 points (clip-duplicates)
 STEPS = SCRATCH_BASE["steps"]

@@ -9,10 +9,10 @@ Tests ask for all concepts alike, as ImageNet does. 720 steps, three times as ma
 raw were level on seed 100, since most concepts are seen too rarely to be learned there, whatever the weights.
 """
 
+from experiments.claims import Claim
 from experiments.common import SCRATCH_BASE, train_from_scratch
 from experiments.judging import above
-from minclip.claims import Claim
-from minclip.verdicts import Check
+from experiments.verdicts import Check
 
 SKEW, CONCEPTS = 1.0, 1883
 STEPS = 3 * SCRATCH_BASE["steps"]

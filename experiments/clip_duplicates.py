@@ -11,10 +11,10 @@ alone, were 1.2 points apart: so much does rounding do. For the sigmoid, an untr
 wrong as often as it occurs again.
 """
 
+from experiments.claims import Claim
 from experiments.common import SCRATCH_BASE, sigmoid_setting, train_from_scratch
 from experiments.judging import above
-from minclip.claims import Claim
-from minclip.verdicts import Check
+from experiments.verdicts import Check
 
 MARGIN = 0.02  # on seed 100 rounding alone made 1.2 points
 LOSSES = {"softmax": {"loss": "softmax"}, "sigmoid": sigmoid_setting(SCRATCH_BASE["batch_size"])}

@@ -7,10 +7,10 @@ Beside the paper's question stands its reviewers': a ResNet that learned *labels
 from captions. If it is as robust, the pictures made the difference and not the language (Fang et al., 2205.01397).
 """
 
+from experiments.claims import Claim
 from experiments.robustness import ADAPTED, SUPERVISED, baseline, effective, measure_adaptation
 from experiments.transfer import BENCHMARK, FAR, NEAR
-from minclip.claims import Claim
-from minclip.verdicts import Check, default_verdict, effect_of, values
+from experiments.verdicts import Check, default_verdict, effect_of, values
 
 MARGIN = 0.02
 WIDE, NARROW = f"{ADAPTED['image_width']} wide", "16 wide"

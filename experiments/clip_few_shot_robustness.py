@@ -6,12 +6,12 @@ artist, and less elsewhere. On the line through its points (accuracy on the benc
 drawn by others.
 """
 
+from experiments.claims import Claim
 from experiments.clip_zero_shot_vs_few_shot import NAME, SETTINGS, curve
 from experiments.clipa_compute_frontier import on_line
 from experiments.shots import SHOTS, measure_shots
 from experiments.transfer import BENCHMARK, FAR, NEAR
-from minclip.claims import Claim
-from minclip.verdicts import Check, default_verdict, effect_of, values
+from experiments.verdicts import Check, default_verdict, effect_of, values
 
 MARGIN = 0.02
 

@@ -8,10 +8,10 @@ other four tones, and against four other people. Batches never hold two tones of
 another's negative.
 """
 
+from experiments.claims import Claim
 from experiments.judging import above
 from experiments.names import FAMILIES, measure_names
-from minclip.claims import Claim
-from minclip.verdicts import Check, default_verdict, effect_of, values
+from experiments.verdicts import Check, default_verdict, effect_of, values
 
 MARGIN = 0.1
 SETTINGS = {"CLIP, 32 wide": {}}

@@ -14,10 +14,10 @@ it is used for both. The paper does not say how it asked its predictors.
 
 import math
 
+from experiments.claims import Claim
 from experiments.judging import above
 from experiments.objectives import DEFAULTS, NAMES, OBJECTIVES, train_with_objective
-from minclip.claims import Claim
-from minclip.verdicts import Check, default_verdict, effect_of, values
+from experiments.verdicts import Check, default_verdict, effect_of, values
 
 MARGIN = 0.02
 STEPS = (*DEFAULTS["measured"], DEFAULTS["steps"])

@@ -7,10 +7,10 @@ Each is asked with bare names, one template, eight templates (the four that the 
 ones), and these four alone.
 """
 
+from experiments.claims import Claim
 from experiments.names import measure_names
 from experiments.transfer import UNSEEN
-from minclip.claims import Claim
-from minclip.verdicts import Check, default_verdict, effect_of, values
+from experiments.verdicts import Check, default_verdict, effect_of, values
 
 MARGIN = 0.01
 SETTINGS = {"sentences": {"image_width": 16, "captions": "sentences"}, "mixed": {"image_width": 16}}

@@ -16,18 +16,18 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from experiments.claims import Claim
 from experiments.clipa_compute_frontier import on_line
 from experiments.common import SCRATCH_BASE, SHARED
 from experiments.emoji import IMAGE_SIZE, TEST_SPLITS, as_they_are, compute_device
 from experiments.fit import fit, make_model
 from experiments.scoring import evaluate
+from experiments.sweep import run_function
 from experiments.tokens import emoji_world
-from minclip.claims import Claim
+from experiments.verdicts import Check, default_verdict, effect_of, values
 from minclip.data import Augmentation, augment
 from minclip.resnet import ResNet
-from minclip.sweep import run_function
 from minclip.towers import VisionTransformer
-from minclip.verdicts import Check, default_verdict, effect_of, values
 
 TOWERS = {**SHARED, "loss": "softmax", "tower": "resnet", "image_width": 16, "drawings": 1.0}
 PATCH_SIZE, LAYERS = 4, 3

@@ -7,11 +7,11 @@ axes. The paper has five ResNets over 44 times the compute and 39 evaluations; f
 
 import math
 
+from experiments.claims import Claim
 from experiments.judging import above
 from experiments.names import measure_names
 from experiments.transfer import UNSEEN, WIDTHS
-from minclip.claims import Claim
-from minclip.verdicts import Check, default_verdict, effect_of, values
+from experiments.verdicts import Check, default_verdict, effect_of, values
 
 MARGIN = 0.03
 SETTINGS = {f"{width} wide": {"image_width": width} for width in WIDTHS}

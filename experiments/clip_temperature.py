@@ -9,10 +9,10 @@ towers, as everywhere here.
 
 import math
 
+from experiments.claims import Claim
 from experiments.common import SCRATCH_BASE, train_from_scratch
 from experiments.judging import above, below
-from minclip.claims import Claim
-from minclip.verdicts import Check, default_verdict, effect_of, values
+from experiments.verdicts import Check, default_verdict, effect_of, values
 
 FIXED = ("1", "5", "14.3", "100")
 NOT_UNDER, WORST = 0.02, 0.05

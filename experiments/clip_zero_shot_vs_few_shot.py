@@ -6,10 +6,10 @@ kind, mean of ten draws. The paper's average over 20 data sets crosses at 4, sin
 184.
 """
 
+from experiments.claims import Claim
 from experiments.shots import SHOTS, measure_shots, shots_to_match
 from experiments.transfer import BENCHMARK, FAR, NEAR
-from minclip.claims import Claim
-from minclip.verdicts import Check, default_verdict, effect_of, values
+from experiments.verdicts import Check, default_verdict, effect_of, values
 
 LEAD, PAPER = 0.05, 4
 SETTINGS = {"CLIP, 32 wide": {}}

@@ -9,9 +9,9 @@ ImageNet: other pictures, and a thousand classes; ours has seen the very picture
 
 import torch
 
+from experiments.claims import Claim
 from experiments.tasks import TASKS, measure_tasks
-from minclip.claims import Claim
-from minclip.verdicts import Check, default_verdict, effect_of, values
+from experiments.verdicts import Check, default_verdict, effect_of, values
 
 CORRELATION, SHORTFALL, HALF = 0.5, 0.05, 0.5
 SETTINGS = {"CLIP, 32 wide": {}}

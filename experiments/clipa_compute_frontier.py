@@ -10,11 +10,11 @@ counted (`minclip.cost`), seconds measured on one thread beside other work.
 import math
 from statistics import mean
 
+from experiments.claims import Claim
 from experiments.clipa_image_tokens import SETTINGS, name
+from experiments.sweep import complete
 from experiments.tokens import STRATEGIES, WIDTHS, flops_of, train_on_fewer_tokens
-from minclip.claims import Claim
-from minclip.sweep import complete
-from minclip.verdicts import Check, default_verdict, effect_of, values
+from experiments.verdicts import Check, default_verdict, effect_of, values
 
 MARGIN = 0.01
 

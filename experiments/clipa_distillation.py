@@ -7,10 +7,10 @@ nothing; 5 times (1 - cosine) of the two image features; or the divergence of th
 The teacher's own cost is not counted.
 """
 
+from experiments.claims import Claim
 from experiments.judging import above
 from experiments.tokens import FULL, few, train_on_fewer_tokens, tune
-from minclip.claims import Claim
-from minclip.verdicts import Check, default_verdict, effect_of, values
+from experiments.verdicts import Check, default_verdict, effect_of, values
 
 MARGIN = 0.02
 TEACHER = few(FULL)

@@ -9,12 +9,12 @@ positions is interpolated to 4 x 4 in every step, so its finer differences stay 
 stand fixed positions (sincos, as in the paper), which have no such table.
 """
 
+from experiments.claims import Claim
 from experiments.clipa_image_tokens import SETTINGS as SWEEP
 from experiments.clipa_image_tokens import name
 from experiments.judging import above, contrast
 from experiments.tokens import FULL, PRETRAIN, STRATEGIES, TUNE, few, train_on_fewer_tokens, tune
-from minclip.claims import Claim
-from minclip.verdicts import Check, default_verdict, effect_of, values
+from experiments.verdicts import Check, default_verdict, effect_of, values
 
 WIDTH, MARGIN, LEVEL = 64, 0.01, 0.02
 LONGER = {"resize": (60, 90), "random": (60, 90)}

@@ -7,10 +7,10 @@ examples. CLIPA's towers are deeper as well as wider (S, B, L), see 2.56 billion
 text is not shortened, the text tower is the same for all widths, and so are the learning rates. Masks have one budget.
 """
 
+from experiments.claims import Claim
 from experiments.judging import above, contrast
 from experiments.tokens import FULL, PRETRAIN, STRATEGIES, TUNE, WIDTHS, few, train_on_fewer_tokens, tune
-from minclip.claims import Claim
-from minclip.verdicts import Check, default_verdict, effect_of, values
+from experiments.verdicts import Check, default_verdict, effect_of, values
 
 BUDGETS = {16: STRATEGIES, 4: ("resize",)}
 LAW = 0.01  # margin: the widest loses a point less than the narrowest

@@ -6,10 +6,10 @@ with all. Classification: colour and shape of a single object, among 64. Retriev
 three objects among 1,000. Both are compared as shares of what 64 tokens give.
 """
 
+from experiments.claims import Claim
 from experiments.scenes import TRAINING, train_on_scenes
 from experiments.tokens import FULL, PRETRAIN, TUNE, few, tune
-from minclip.claims import Claim
-from minclip.verdicts import Check, default_verdict, effect_of, values
+from experiments.verdicts import Check, default_verdict, effect_of, values
 
 MARGIN = 0.05
 FEWER = {"resize 16": (16, "resize"), "random 16": (16, "random"), "resize 4": (4, "resize")}

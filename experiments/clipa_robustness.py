@@ -6,11 +6,11 @@ artist loses a larger share. The paper shows the drop on ImageNet-A, -R, -Sketch
 the tower's size there, too.
 """
 
+from experiments.claims import Claim
 from experiments.clipa_image_tokens import LAW, SETTINGS, drop, shares
 from experiments.judging import above
 from experiments.tokens import WIDTHS, train_on_fewer_tokens
-from minclip.claims import Claim
-from minclip.verdicts import Check, effect_of, equivalence_verdict
+from experiments.verdicts import Check, effect_of, equivalence_verdict
 
 SHARE = 0.1  # margin: a tenth of the accuracy with all tokens
 

@@ -5,12 +5,12 @@ strategy costs the same; they differ in what of a picture is left: all of it, co
 sharpness. The grid shows one patch of each window, at a place drawn anew for each picture.
 """
 
+from experiments.claims import Claim
 from experiments.clipa_image_tokens import SETTINGS as SWEEP
 from experiments.clipa_image_tokens import name
 from experiments.judging import above
 from experiments.tokens import STRATEGIES, WIDTHS, train_on_fewer_tokens
-from minclip.claims import Claim
-from minclip.verdicts import Check
+from experiments.verdicts import Check
 
 WIDE, MARGIN = WIDTHS[-1], 0.01
 SETTINGS = {key: SWEEP[key] for key in SWEEP if " 16" in key}

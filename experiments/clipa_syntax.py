@@ -7,12 +7,12 @@ shapes should gain, and one asked for colours should lose, by construction of th
 which of eight shapes is this object, which of eight colours. Nothing is tuned on whole sentences afterwards.
 """
 
+from experiments.claims import Claim
 from experiments.judging import above
 from experiments.scenes import TRAINING, train_on_scenes
 from experiments.tokens import PRETRAIN, stage
-from minclip.claims import Claim
+from experiments.verdicts import Check
 from minclip.masking import TEXT_STRATEGIES
-from minclip.verdicts import Check
 
 BUDGETS, MARGIN = {4: TEXT_STRATEGIES, 6: ("random", "syntax")}, 0.05
 

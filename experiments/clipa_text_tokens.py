@@ -8,11 +8,11 @@ third of the captions become "a drawing" by truncation, which is built into the 
 which syntax keeps before the rest. CLIPA's captions are from the web, at most 32 tokens.
 """
 
+from experiments.claims import Claim
 from experiments.judging import above
 from experiments.tokens import PRETRAIN, TUNE, few, train_on_fewer_tokens, tune
-from minclip.claims import Claim
+from experiments.verdicts import Check
 from minclip.masking import TEXT_STRATEGIES
-from minclip.verdicts import Check
 
 BUDGETS, MARGIN = {8: ("truncate", "syntax"), 4: TEXT_STRATEGIES}, 0.01
 

@@ -6,8 +6,10 @@ phases): OpenCLIP's bigG/14 against CLIPA's H/14, as the headline has it, and H/
 its bigG/14 is an assumption there, marked as such.
 """
 
+from experiments.claims import Claim
 from experiments.judging import below
-from minclip.claims import Claim
+from experiments.sweep import run_function
+from experiments.verdicts import Check, default_verdict, effect_of, values
 from minclip.cost import (
     CLIPA_84_336,
     CLIPA_H70,
@@ -20,8 +22,6 @@ from minclip.cost import (
     implied_rate,
     run_flops,
 )
-from minclip.sweep import run_function
-from minclip.verdicts import Check, default_verdict, effect_of, values
 
 LIMIT, TIMES = 10_000, 39
 

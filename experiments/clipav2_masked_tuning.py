@@ -5,10 +5,10 @@ From the same towers (emoji resized to 16 tokens, 300 steps), 30 steps at 32 x 3
 towers can do with fewer tokens in fine-tuning, too. All are measured on all patches.
 """
 
+from experiments.claims import Claim
 from experiments.judging import above
 from experiments.tokens import PRETRAIN, TUNE, WIDTHS, few, train_on_fewer_tokens, tune
-from minclip.claims import Claim
-from minclip.verdicts import Check, equivalence_verdict, paired_difference
+from experiments.verdicts import Check, equivalence_verdict, paired_difference
 
 KEEPS = (1.0, 0.7, 0.5, 0.25)
 SAME, LAW = 0.02, 0.01  # margins

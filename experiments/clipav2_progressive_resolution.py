@@ -6,10 +6,10 @@ nothing added; the controls spend the same FLOPs on the second stage, or go to 3
 at the size of its last stage. CLIPA-v2 also masks 30 and 40 % then; here nothing is masked.
 """
 
+from experiments.claims import Claim
 from experiments.judging import above
 from experiments.tokens import PRETRAIN, few, train_on_fewer_tokens, tune
-from minclip.claims import Claim
-from minclip.verdicts import Check
+from experiments.verdicts import Check
 
 MARGIN = 0.01
 LAST, MIDDLE = 15, 30

@@ -6,11 +6,11 @@ nothing, so each is also run on all of them. "Together" is a model 48 wide, a sc
 paper scales all three and does not hold FLOPs equal. Heads are 32 to 48 wide.
 """
 
+from experiments.claims import Claim
 from experiments.judging import above
+from experiments.sweep import complete
 from experiments.tokens import few, flops_of, train_on_fewer_tokens
-from minclip.claims import Claim
-from minclip.sweep import complete
-from minclip.verdicts import Check
+from experiments.verdicts import Check
 
 STEPS, TIMES, MARGIN = 100, 4, 0.01
 WIDE, BETWEEN, NARROW = 80, 48, 32  # 80: as many steps cost about four times as much

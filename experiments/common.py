@@ -19,10 +19,10 @@ from experiments.emoji import (
 )
 from experiments.fit import fit, make_model
 from experiments.scoring import evaluate, few_shot
+from experiments.sweep import run_function
 from minclip.clip import CLIP
 from minclip.lit import CachedImages, lock
 from minclip.resnet import ResNet
-from minclip.sweep import run_function
 
 IMAGE_TOWERS = ("scratch", "tuned", "locked")
 

@@ -7,11 +7,11 @@ shot weights and weights tuned from them. CLIP's authors report that such a pull
 probe back into zero-shot.
 """
 
+from experiments.claims import Claim
 from experiments.clip_zero_shot_vs_few_shot import NAME, SETTINGS
 from experiments.shots import METHODS, measure_shots
 from experiments.transfer import BENCHMARK, FAR, NEAR
-from minclip.claims import Claim
-from minclip.verdicts import Check, default_verdict, effect_of, values
+from experiments.verdicts import Check, default_verdict, effect_of, values
 
 START, TIP, KEEP = 0.05, 0.01, 0.01
 

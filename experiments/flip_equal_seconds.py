@@ -8,10 +8,10 @@ beside other work, are reported. FLIP sees each picture at most 32 times; here e
 
 from statistics import mean
 
+from experiments.claims import Claim
 from experiments.judging import above
 from experiments.tokens import FULL, few, train_on_fewer_tokens, tune
-from minclip.claims import Claim
-from minclip.verdicts import Check, effect_of, equivalence_verdict, values
+from experiments.verdicts import Check, effect_of, equivalence_verdict, values
 
 STEPS, MARGIN, SECONDS = 150, 0.01, 0.15
 TIMES = {32: 1.65, 16: 2.45}  # how many more steps fit in the same seconds

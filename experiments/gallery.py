@@ -12,16 +12,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
+from experiments.claims import load_claims, means, read_result
 from experiments.clipa_image_tokens import name as width_name
 from experiments.robustness import SUPERVISED, baseline, logit
 from experiments.shots import SHOTS
+from experiments.sweep import ROOT
 from experiments.tokens import WIDTHS
 from experiments.transfer import BENCHMARK, FAR
+from experiments.verdicts import VERDICTS, effect_of, values
 from minclip.checkpoint import write_atomically
-from minclip.claims import load_claims, means, read_result
 from minclip.plots import FIGURE_SIZE, save_figure
-from minclip.sweep import ROOT
-from minclip.verdicts import VERDICTS, effect_of, values
 
 BLUE, ORANGE, GREEN, PINK, RED = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00"  # Okabe and Ito's
 TALLY = re.compile(r"(<!-- TALLY -->\n).*?(\n<!-- /TALLY -->)", re.DOTALL)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from minclip.verdicts import Check, default_verdict, effect_of, values
+from experiments.verdicts import Check, default_verdict, effect_of, values
 
 
 def contrast(measurements: list[dict], weights: dict[str, float], key: str = "in_distribution") -> dict:

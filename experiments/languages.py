@@ -8,12 +8,12 @@ from torch import Tensor
 from experiments.common import LOCKED, TRAINING, prepare_locked
 from experiments.emoji import compute_device, emoji, locked_features, names_without_tones
 from experiments.fit import fit, make_model
+from experiments.sweep import run_function
 from minclip.clip import CLIP
 from minclip.data import step_generator
 from minclip.lit import CachedImages, lock
 from minclip.retrieval import recall_at_k
 from minclip.sources import EMOJI_DIR, read_parquet
-from minclip.sweep import run_function
 from minclip.tokenizer import PAD_ID, Tokenizer
 from minclip.zero_shot import top_k_accuracy
 

@@ -8,10 +8,10 @@ other classes: expect more of L here. What the tower knows without any text (`fe
 training pictures) is the baseline, and its 400 steps count in no budget.
 """
 
+from experiments.claims import Claim
 from experiments.common import SCRATCH_BASE, train_from_scratch
 from experiments.judging import above
-from minclip.claims import Claim
-from minclip.verdicts import Check, default_verdict, effect_of, values
+from experiments.verdicts import Check, default_verdict, effect_of, values
 
 BUDGETS = (60, 240, 480)
 SHORT, LONG = BUDGETS[0], BUDGETS[-1]

@@ -12,11 +12,11 @@ A locked image tower, trained to tell concepts apart by number, so that it favou
 settings; the same pictures in the same order for all settings of one batch size and seed.
 """
 
+from experiments.claims import Claim
 from experiments.common import LOCKED_BASE, sigmoid_setting
 from experiments.judging import above
 from experiments.languages import LANGUAGES, train_on_languages
-from minclip.claims import Claim
-from minclip.verdicts import Check, default_verdict, effect_of, values
+from experiments.verdicts import Check, default_verdict, effect_of, values
 
 SMALL, MIDDLE, LARGE = 64, LOCKED_BASE["batch_size"], 1024
 EXAMPLES = LOCKED_BASE["steps"] * MIDDLE  # 102,400

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from experiments.emoji import IMAGE_SIZE, emoji, names_without_tones, tokenised
+from experiments.sweep import run_function
 from experiments.transfer import (
     BENCHMARK,
     CLIPS,
@@ -22,7 +23,6 @@ from experiments.transfer import (
 )
 from minclip.clip import CLIP
 from minclip.data import Pairs, step_generator
-from minclip.sweep import run_function
 from minclip.zero_shot import classify, top_k_accuracy, zero_shot_weights
 
 NEW_SENTENCES = ("a photo of the {}", "a small {} on white paper", "{}, an emoji", "the symbol for {}")

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from experiments.common import SCRATCH, SCRATCH_BASE
 from experiments.emoji import IMAGE_SIZE, augmented, compute_device, emoji, names_without_tones, tokenised
+from experiments.sweep import run_function
 from experiments.tokens import CAPTION_LENGTH, short
 from minclip.clip import CLIP
 from minclip.data import BatchOrder, plain, step_generator
 from minclip.optimizer import make_optimizer, set_learning_rate
 from minclip.resnet import ResNet
 from minclip.softmax_loss import softmax_loss
-from minclip.sweep import run_function
 from minclip.tokenizer import END_ID, PAD_ID, CaptionTokens
 from minclip.towers import Block, TextTransformer, init_transformer
 from minclip.zero_shot import top_k_accuracy

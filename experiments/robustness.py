@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from experiments.emoji import IMAGE_SIZE, compute_device, tokenised
+from experiments.sweep import run_function
 from experiments.transfer import (
     BENCHMARK,
     CLIPS,
@@ -31,7 +32,6 @@ from minclip.data import Augmentation, BatchOrder, Pairs, augment, plain, step_g
 from minclip.few_shot import interpolate_weights
 from minclip.lit import train_classifier
 from minclip.probe import linear_probe
-from minclip.sweep import run_function
 from minclip.zero_shot import top_k_accuracy, zero_shot_weights
 
 ARTISTS = (BENCHMARK, NEAR, FAR)  # the first is what supervised models and probes learn from

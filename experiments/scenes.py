@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from experiments.emoji import compute_device
+from experiments.sweep import run_function
 from experiments.tokens import CAPTION_LENGTH, TOKENS, VERSION, World, fresh_model, short, train_stages
 from minclip.clip import CLIP
 from minclip.data import Pairs, plain
 from minclip.retrieval import recall_at_k
 from minclip.shapes import COLORS, PART_OF_SPEECH, SHAPES, make_shapes
-from minclip.sweep import run_function
 from minclip.syntax import RANKS
 from minclip.tokenizer import CaptionTokens, Tokenizer
 from minclip.zero_shot import embed_texts, top_k_accuracy

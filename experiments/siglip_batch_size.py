@@ -11,10 +11,10 @@ paper; the softmax starts from its own t = 14.3, the sigmoid from 10. Seeds are 
 weights, batches and augmentation.
 """
 
+from experiments.claims import Claim
 from experiments.common import SCRATCH_BASE, sigmoid_setting, train_from_scratch
 from experiments.judging import above
-from minclip.claims import Claim
-from minclip.verdicts import Check
+from experiments.verdicts import Check
 
 SIZES = (32, 64, 128, 256, 512, 1024)
 STEPS = SCRATCH_BASE["steps"]

@@ -11,11 +11,11 @@ Both towers from scratch by AdamW alone, the same weights, batches and augmentat
 b learn at the towers' rate here, as in the paper (elsewhere in this repository ten times as fast), from -ln(B - 1).
 """
 
+from experiments.claims import Claim
 from experiments.common import sigmoid_setting
 from experiments.judging import above, contrast
 from experiments.spike import train_with_spike
-from minclip.claims import Claim
-from minclip.verdicts import Check, equivalence_verdict
+from experiments.verdicts import Check, equivalence_verdict
 
 BATCH_SIZE, STEPS, SPIKE = 128, 500, 100.0
 UPDATE_MARGIN, LOSS_MARGIN = 0.5, 0.5  # learning rates, nats; seed 100 gave 0.8 and 1.2

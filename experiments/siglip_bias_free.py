@@ -13,10 +13,10 @@ balanced loss, which is smaller, should not learn more slowly for that. Both tow
 
 import math
 
+from experiments.claims import Claim
 from experiments.common import SCRATCH_BASE, train_from_scratch
 from experiments.judging import above, below
-from minclip.claims import Claim
-from minclip.verdicts import Check, default_verdict, effect_of, values
+from experiments.verdicts import Check, default_verdict, effect_of, values
 
 BATCH_SIZE, STEPS = SCRATCH_BASE["batch_size"], SCRATCH_BASE["steps"]
 SCALES = {"log 10": None, "log 1": 0.0}  # t'; None: log 10, which both losses begin with

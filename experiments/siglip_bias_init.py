@@ -13,10 +13,10 @@ augmentation for all settings.
 
 import math
 
+from experiments.claims import Claim
 from experiments.common import SCRATCH_BASE, train_from_scratch
 from experiments.judging import above
-from minclip.claims import Claim
-from minclip.verdicts import Check, equivalence_verdict, paired_difference
+from experiments.verdicts import Check, equivalence_verdict, paired_difference
 
 BATCH_SIZE, STEPS = SCRATCH_BASE["batch_size"], SCRATCH_BASE["steps"]
 LOG_10, LOG_1 = None, 0.0  # None: the loss's own start, log 10; so written, the run is also other claims' run

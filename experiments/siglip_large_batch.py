@@ -12,10 +12,10 @@ so that half of their pictures have skin tones, not a seventh.
 
 import math
 
+from experiments.claims import Claim
 from experiments.common import SCRATCH, SCRATCH_BASE, sigmoid_setting, train_from_scratch
 from experiments.judging import above
-from minclip.claims import Claim
-from minclip.verdicts import Check
+from experiments.verdicts import Check
 
 SMALL, LARGE, STEPS = 128, 1024, SCRATCH_BASE["steps"]
 EXAMPLES = 256 * STEPS

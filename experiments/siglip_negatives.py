@@ -11,10 +11,10 @@ Batches hold every concept once, so that no negative is a repeated name.
 The bias starts at -ln(B - 1), as the paper's -10 does at its batch of 16 thousand.
 """
 
+from experiments.claims import Claim
 from experiments.common import SCRATCH_BASE, sigmoid_setting, train_from_scratch
 from experiments.judging import above
-from minclip.claims import Claim
-from minclip.verdicts import Check
+from experiments.verdicts import Check
 
 SIZE, STEPS, RATIOS = SCRATCH_BASE["batch_size"], SCRATCH_BASE["steps"], (64, 16, 1.6)
 EASY_FAILS, FEW_HURT, HARD_LEADS, MATCHED_LEADS = 0.05, 0.03, 0.03, 0.0  # margins; seed 100: +6, +10, -6, +16

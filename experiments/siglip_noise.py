@@ -6,10 +6,10 @@ the paper, and is the same for both losses. The sigmoid starts from b = -ln(B - 
 batch of 16 thousand; each loss from its own t.
 """
 
+from experiments.claims import Claim
 from experiments.common import SCRATCH_BASE, sigmoid_setting, train_from_scratch
 from experiments.judging import above
-from minclip.claims import Claim
-from minclip.verdicts import Check, default_verdict, effect_of, values
+from experiments.verdicts import Check, default_verdict, effect_of, values
 
 SHARES = (0.25, 0.5)
 KINDS = {

@@ -12,10 +12,10 @@ on, so that there is little to forget. And its convolutions are followed by batc
 there changes how far a step turns the weights, not what they compute (1706.05350).
 """
 
+from experiments.claims import Claim
 from experiments.common import SCRATCH_BASE, sigmoid_setting, train_from_scratch
 from experiments.judging import above
-from minclip.claims import Claim
-from minclip.verdicts import Check
+from experiments.verdicts import Check
 
 STEPS = SCRATCH_BASE["steps"]
 BUDGETS = (STEPS // 4, STEPS // 2, STEPS)

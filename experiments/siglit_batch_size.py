@@ -9,11 +9,11 @@ pictures have skin tones, not a seventh as in batches of different concepts.) At
 the panel of fixed examples goes on.
 """
 
+from experiments.claims import Claim
 from experiments.common import LOCKED_BASE, train_text_on_locked
 from experiments.judging import above, below
 from experiments.siglip_batch_size import LOSSES, lead, name, settings
-from minclip.claims import Claim
-from minclip.verdicts import Check, values
+from experiments.verdicts import Check, values
 
 SIZES = (64, 256, 1024, 2048, 4096)
 STEPS = LOCKED_BASE["steps"]

@@ -9,7 +9,7 @@ from experiments.common import SCRATCH, TRAINING, scratch_model
 from experiments.emoji import TEST_SPLITS, as_they_are, augmented
 from experiments.fit import CURVE_POINTS, fit
 from experiments.scoring import evaluate
-from minclip.sweep import run_function
+from experiments.sweep import run_function
 
 BETA1 = 0.9
 BEFORE, AFTER = 10, 40  # steps around the spike that are kept one by one

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from experiments.emoji import IMAGE_SIZE, compute_device, emoji, kept, tokenised
+from experiments.sweep import run_function
 from experiments.transfer import (
     BENCHMARK,
     CLIPS,
@@ -27,7 +28,6 @@ from minclip.data import Pairs, step_generator
 from minclip.lit import cached_image_features, train_image_tower
 from minclip.probe import linear_probe
 from minclip.resnet import ResNet
-from minclip.sweep import run_function
 from minclip.zero_shot import classify, top_k_accuracy, zero_shot_weights
 
 LEAST, MOST = 12, 60  # drawings of a class: fewer and it is left out; of more, some are drawn at random

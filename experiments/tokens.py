@@ -18,11 +18,11 @@ from experiments.common import SHARED
 from experiments.emoji import CONTEXT_LENGTH, TEST_SPLITS, compute_device, kept, tokenised
 from experiments.fit import fit, make_model
 from experiments.scoring import evaluate
+from experiments.sweep import run_function
 from minclip.clip import CLIP
 from minclip.cost import Phase, Shape, run_flops
 from minclip.data import Augmentation, Pairs, augment, load_pairs, plain, step_generator
 from minclip.masking import mask_image, mask_text, resize
-from minclip.sweep import run_function
 from minclip.syntax import word_priority
 from minclip.tokenizer import CaptionTokens, Tokenizer
 from minclip.towers import VisionTransformer

@@ -50,7 +50,7 @@ def images_column(n: int, size: int = 16) -> list[dict]:
 
 def runner(runs: dict):
     """run(name, seed, **changes): the result of runs[name], a (run function, setting), with the setting changed."""
-    from minclip.sweep import complete
+    from experiments.sweep import complete
 
     def run(name: str, seed: int = 0, **changes) -> dict:
         function, tiny = runs[name]
@@ -61,7 +61,7 @@ def runner(runs: dict):
 
 def judged_by_hand(claim, value, expected: list[tuple], verdict: str) -> None:
     """A claim's judge, given value(setting) in every seed: `expected` has (effect, verdict) of each check, in order."""
-    from minclip.verdicts import overall
+    from experiments.verdicts import overall
 
     rows = [{"setting": name, "seed": seed, **value(name)} for seed in claim.seeds for name in claim.settings]
     checks = claim.judge(rows)

@@ -12,10 +12,10 @@ from experiments import objectives
 from experiments.clip_objective import BAG, CLAIM, CLIP, LANGUAGE, STEPS, WORDS, steps_needed
 from experiments.emoji import emoji, names_without_tones, tokenised
 from experiments.objectives import OBJECTIVES, BagOfWords, Contrastive, LanguageModel, MeanEmbedding, information
-from minclip.sweep import complete
+from experiments.sweep import complete
+from experiments.verdicts import overall
 from minclip.tokenizer import END_ID, PAD_ID, START_ID
 from minclip.towers import TextTransformer
-from minclip.verdicts import overall
 
 VOCAB, FEATURES, WIDTH = 11, 6, 8
 CAPTIONS = [[3, 4], [5], [4, 4, 6], [7, 8, 9, 10, 3], [3, 5, 4], [10], [9, 3, 4, 4]]

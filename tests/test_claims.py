@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from minclip.claims import (
+from experiments.claims import (
     ROOT,
     Arguments,
     Claim,
@@ -21,8 +21,8 @@ from minclip.claims import (
     render,
     write_result,
 )
-from minclip.sweep import run_function, run_sweep
-from minclip.verdicts import (
+from experiments.sweep import run_function, run_sweep
+from experiments.verdicts import (
     Check,
     default_verdict,
     paired_difference,
@@ -238,7 +238,7 @@ def test_file_and_id_of_a_claim_must_agree(tmp_path, monkeypatch):
 
 
 def test_committed_ledger_is_what_the_results_say():
-    assert (ROOT / "CLAIMS.md").read_text() == render(load_claims()), "run: python -m minclip.claims --render"
+    assert (ROOT / "CLAIMS.md").read_text() == render(load_claims()), "run: python -m experiments.claims --render"
 
 
 def test_committed_results_follow_from_the_committed_runs(monkeypatch):
@@ -248,7 +248,7 @@ def test_committed_results_follow_from_the_committed_runs(monkeypatch):
     def refuse(*_):
         raise AssertionError("a committed result lacks one of its runs")
 
-    monkeypatch.setattr("minclip.sweep.compute_run", refuse)
+    monkeypatch.setattr("experiments.sweep.compute_run", refuse)
     for claim in committed:
         monkeypatch.setattr(claim.run, "prepare", None)
         record = json.loads((ROOT / "results" / f"{claim.id}.json").read_text())

@@ -19,11 +19,11 @@ from experiments import (
     emoji,
     fit,
 )
+from experiments.sweep import complete, run_key
 from minclip.data import BatchOrder, Pairs, load_pairs
 from minclip.resnet import ResNet
 from minclip.sigmoid_loss import sigmoid_loss
 from minclip.softmax_loss import softmax_loss
-from minclip.sweep import complete, run_key
 
 TINY = {"batch_size": 32, "steps": 4, "lr": 3e-3, "embed_dim": 16, "text_width": 32, "image_width": 16}
 RUNS = {"scratch": (common.train_from_scratch, TINY)}

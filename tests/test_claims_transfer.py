@@ -17,8 +17,8 @@ from experiments import (
 )
 from experiments.robustness import baseline, effective, logit
 from experiments.shots import shots_to_match
-from minclip.sweep import complete, run_key
-from minclip.verdicts import overall
+from experiments.sweep import complete, run_key
+from experiments.verdicts import overall
 
 YES, NO, CONTRARY = "reproduced", "not at this scale", "opposite"
 HOME, NEAR, FAR = "twemoji", "fxemoji", "openmoji"

@@ -23,10 +23,10 @@ from experiments import (
 from experiments.judging import above, contrast
 from experiments.negatives import masked_sigmoid_loss, step_loss, used_pairs
 from experiments.noise import corrupt
+from experiments.sweep import complete, run_key
+from experiments.verdicts import overall
 from minclip.data import step_generator
 from minclip.resnet import ResNet
-from minclip.sweep import complete, run_key
-from minclip.verdicts import overall
 
 TINY = {"batch_size": 32, "steps": 4, "lr": 3e-3, "embed_dim": 16, "text_width": 32}
 RUNS = {

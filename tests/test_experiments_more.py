@@ -23,10 +23,10 @@ from experiments import (
 )
 from experiments.balanced import balanced_sigmoid_loss
 from experiments.calibration import candidates, expected_calibration_error, log_odds, reliability
+from experiments.sweep import run_key
+from experiments.verdicts import overall
 from minclip.data import step_generator
 from minclip.sigmoid_loss import sigmoid_loss
-from minclip.sweep import run_key
-from minclip.verdicts import overall
 
 TINY = {"batch_size": 16, "steps": 4, "lr": 3e-3, "embed_dim": 16, "text_width": 32}
 RUNS = {

@@ -7,8 +7,8 @@ import pytest
 from matplotlib.container import BarContainer, ErrorbarContainer
 
 from experiments import gallery
-from minclip.claims import ROOT, load_claims, read_result
-from minclip.verdicts import VERDICTS
+from experiments.claims import ROOT, load_claims, read_result
+from experiments.verdicts import VERDICTS
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 

@@ -18,10 +18,10 @@ from conftest import judged_by_hand
 
 from experiments import clipa_compute_frontier as frontier
 from experiments import clipav2_cost, clipav2_progressive_resolution, clipav2_scaling
+from experiments.claims import ROOT, load_claims
+from experiments.sweep import RUN_FOLDERS, complete, run_path
 from experiments.tokens import flops_of, train_on_fewer_tokens
-from minclip.claims import ROOT, load_claims
-from minclip.sweep import RUN_FOLDERS, complete, run_path
-from minclip.verdicts import effect_of
+from experiments.verdicts import effect_of
 
 CLAIMS = load_claims()
 LANGUAGES = ("en", "de", "es", "fr", "hi", "ja", "ko", "ru", "th", "zh")

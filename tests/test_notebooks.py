@@ -7,7 +7,7 @@ from pathlib import Path
 import jupytext
 import pytest
 
-from minclip.claims import answer, load_claims, read_result
+from experiments.claims import answer, load_claims, read_result
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

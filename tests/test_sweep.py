@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from minclip import sweep
-from minclip.sweep import RUN_FOLDERS, read_run, run_function, run_key, run_path, run_sweep, write_lines
+from experiments import sweep
+from experiments.sweep import RUN_FOLDERS, read_run, run_function, run_key, run_path, run_sweep, write_lines
 
 CALLS = []
 

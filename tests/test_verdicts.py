@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from minclip.verdicts import (
+from experiments.verdicts import (
     T_QUANTILES,
     Check,
     default_verdict,

@@ -18,7 +18,7 @@
 # **What you need first.** [01 · Pairs and tokens](01_pairs_and_tokens.ipynb): what a pair is, what token ids, end token
 # and padding are. From PyTorch: matrix products, and that `nn.Module` holds parameters.
 #
-# **Time.** Under one minute on two CPU cores. Nothing is trained here.
+# **Time.** Half a minute on two CPU cores. Nothing is trained here.
 #
 # A picture and a sentence have nothing in common: one is a grid of colours, the other a row of numbers of
 # varying length. CLIP gives each its own network, called a **tower**. The two towers share no weights and never look

@@ -152,7 +152,7 @@ assert ratio["softmax"][0] < 0.8 and ratio["softmax"] == sorted(ratio["softmax"]
 # far below it for ours, so -10 is run as a third curve, at equal examples.
 
 # %%
-from minclip.claims import load_claims
+from experiments.claims import load_claims
 
 claims = load_claims()  # finds experiments/ beside the package
 from experiments import siglip_batch_size as scratch
@@ -175,7 +175,7 @@ assert math.isclose(sigmoid_setting(256)["init_logit_bias"], -math.log(255), abs
 # size see the same batches. The **negative control** is a run in which every step deals the captions of its batch out anew.
 
 # %%
-from minclip.sweep import complete
+from experiments.sweep import complete
 
 WEAK = {"tower_width": 16, "tower_steps": 60, "tower_seed": 100}
 live_examples, live_steps = [(n, 12_800 // n) for n in (64, 256, 1024)], [(64, 50), (256, 50)]
@@ -202,7 +202,7 @@ for name, result in live.items():
 # its y axis zero-shot accuracy on ImageNet.)
 
 # %%
-from minclip.claims import means, read_result
+from experiments.claims import means, read_result
 
 records = {id: read_result(id) for id in ("siglip-batch-size", "siglit-batch-size")}
 
@@ -313,7 +313,7 @@ assert live["control"]["retrieval"] < 0.01 and live["control"]["in_distribution"
 # so precise about them or because they help to understand the rest. A claim is *reproduced* only if all its starred lines are.
 
 # %%
-from minclip.claims import answer
+from experiments.claims import answer
 
 for id, record in records.items():
     print(answer(claims[id], record) + "\n")  # raises an error if the verdict does not follow from the measurements
@@ -337,7 +337,7 @@ for id, record in records.items():
 #   whole sum, and the softmax needs many more of them. A trained model has a larger scale and so a larger spread.
 # - In section 4, give the large batch a larger step: add `"lr": 6e-3, "muon_lr": 0.04` to the settings with `batch 1024`. Do twelve steps now go
 #   further? The paper fixed its rate, too, and this is one of the open points about its largest batches.
-# - Ask the ledger for a seed of your own: `python -m minclip.claims --claim siglit-batch-size --seeds 7`. It prints a verdict for your
+# - Ask the ledger for a seed of your own: `python -m experiments.claims --claim siglit-batch-size --seeds 7`. It prints a verdict for your
 #   seed and writes nothing to `results/`. One seed has no interval: what does the rule make of it?
 #
 # **Next.** The third curve differs from the second in nothing but the number at which the bias starts. Is this number really so

@@ -130,7 +130,7 @@ def balanced_by_hand(img_emb, txt_emb, t_prime):
 
 
 # %%
-from minclip.claims import load_claims
+from experiments.claims import load_claims
 
 claims = load_claims()  # finds experiments/ beside the package
 from experiments.balanced import balanced_sigmoid_loss
@@ -171,7 +171,7 @@ print(f"knows nothing: {balanced_sigmoid_loss(zeros, zeros, log_t):.4f} nats, fo
 # %%
 from experiments.common import sigmoid_setting
 from minclip.sigmoid_loss import uninformed_sigmoid_loss
-from minclip.sweep import complete
+from experiments.sweep import complete
 
 small = {"batch_size": 128, "steps": 60, "muon_lr": 0.02}
 init, free, calibration = (claims[id] for id in ("siglip-bias-init", "siglip-bias-free", "siglip-calibration"))
@@ -226,7 +226,7 @@ plt.show()
 # rows, from top to bottom, are 62.0, 63.0, 61.0, 61.7 and 53.7 %.
 
 # %%
-from minclip.claims import means, read_curves, read_result
+from experiments.claims import means, read_curves, read_result
 
 record = read_result("siglip-bias-init")
 
@@ -397,7 +397,7 @@ assert live["control"]["in_distribution"] < 0.01
 # "reproduced" means that what the statement says was found.
 
 # %%
-from minclip.claims import answer
+from experiments.claims import answer
 
 for claim in (init, free, calibration):
     print(claim.rule)

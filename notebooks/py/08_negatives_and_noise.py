@@ -33,8 +33,8 @@ import math
 import matplotlib.pyplot as plt
 import torch
 
-from minclip.claims import answer, load_claims, means, read_result
-from minclip.sweep import complete
+from experiments.claims import answer, load_claims, means, read_result
+from experiments.sweep import complete
 
 plt.rcParams.update({"figure.figsize": (3.5, 2.5), "figure.dpi": 150, "font.size": 8})
 COLORS = {"random": "#0072B2", "hard": "#D55E00", "easy": "#009E73", "all": "black"}

@@ -18,7 +18,7 @@
 # **What you need first.** [04 · The sigmoid loss](04_sigmoid_loss.ipynb) and [06 · The batch size](06_batch_size.ipynb). That AdamW is the
 # optimizer of notebook 03. From school: square roots and geometric series.
 #
-# **Time.** About two minutes on two CPU cores, of which some 25 seconds are training.
+# **Time.** About one minute on two CPU cores, most of which is training.
 #
 # The last notebooks asked *what* to learn from. This one asks about the machinery that does the learning. There are three cases, and in all of them
 # the paper reports a remedy or a fact with few words of explanation. Each can be taken apart with a few lines of arithmetic: the
@@ -31,9 +31,9 @@ import math
 import matplotlib.pyplot as plt
 import torch
 
-from minclip.claims import answer, load_claims, means, read_curves, read_result
-from minclip.verdicts import paired_difference
-from minclip.sweep import complete
+from experiments.claims import answer, load_claims, means, read_curves, read_result
+from experiments.verdicts import paired_difference
+from experiments.sweep import complete
 
 plt.rcParams.update({"figure.figsize": (3.5, 2.5), "figure.dpi": 150, "font.size": 8})
 COLORS, LINES = {0.95: "#0072B2", 0.98: "#E69F00", 0.999: "#D55E00"}, {0.95: "-", 0.98: "--", 0.999: "-."}

@@ -17,7 +17,7 @@
 # **What you need first.** [04 · The sigmoid loss](04_sigmoid_loss.ipynb) for the loss and its bias,
 # [01 · Pairs and tokens](01_pairs_and_tokens.ipynb) for byte-pair encoding and fair batches.
 #
-# **Time.** About two minutes on two CPU cores, of which some 25 seconds are training. If no claim and no earlier notebook
+# **Time.** About one minute on two CPU cores, most of which is training. If no claim and no earlier notebook
 # has trained the image tower on your machine yet, it takes a minute or two more, once; it is then kept in `runs/cache/`.
 #
 # Until now a cat was called "cat". Most of the web says something else. SigLIP's authors trained their small model once more on
@@ -33,8 +33,8 @@ import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 
-from minclip.claims import answer, load_claims, means, read_result
-from minclip.sweep import complete
+from experiments.claims import answer, load_claims, means, read_result
+from experiments.sweep import complete
 
 plt.rcParams.update({"figure.figsize": (3.5, 2.5), "figure.dpi": 150, "font.size": 8})
 BLUE, ORANGE, GREEN, PINK, RED = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00"

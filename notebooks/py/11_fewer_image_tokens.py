@@ -34,9 +34,9 @@ import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 
-from minclip.claims import answer, load_claims, means, read_result
-from minclip.sweep import complete
-from minclip.verdicts import effect_of, paired_difference
+from experiments.claims import answer, load_claims, means, read_result
+from experiments.sweep import complete
+from experiments.verdicts import effect_of, paired_difference
 
 plt.rcParams.update({"figure.figsize": (3.5, 2.5), "figure.dpi": 150, "font.size": 8})
 claims = load_claims()  # also puts the repository's experiments/ on Python's path

@@ -17,7 +17,7 @@
 # **What you need first.** [01 · Pairs and tokens](01_pairs_and_tokens.ipynb): byte-pair encoding, start and end tokens.
 # [11 · Fewer image tokens](11_fewer_image_tokens.ipynb): the same idea for pictures, and the two stages of training.
 #
-# **Time.** Under one minute on two CPU cores, of which some 20 seconds are training.
+# **Time.** Under one minute on two CPU cores, most of which is training.
 #
 # The text tower, too, works once for each token. CLIP's captions have room for 77, CLIPA's for 32, and most of what is written there is
 # said in a few words. So CLIPA shortens captions while it trains: to 16 tokens, to 8, even to 4. Its Figure 7 compares four ways. With few
@@ -31,9 +31,9 @@
 import matplotlib.pyplot as plt
 import torch
 
-from minclip.claims import answer, load_claims, means, read_result
-from minclip.sweep import complete
-from minclip.verdicts import effect_of, paired_difference
+from experiments.claims import answer, load_claims, means, read_result
+from experiments.sweep import complete
+from experiments.verdicts import effect_of, paired_difference
 
 plt.rcParams.update({"figure.figsize": (3.5, 2.5), "figure.dpi": 150, "font.size": 8})
 COLORS = {"truncate": "#0072B2", "random": "#E69F00", "block": "#009E73", "syntax": "#CC79A7"}

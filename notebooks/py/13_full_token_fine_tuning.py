@@ -19,7 +19,7 @@
 # **What you need first.** [11 · Fewer image tokens](11_fewer_image_tokens.ipynb): the four ways to leave patches out, and the drop
 # that they cost. [12 · Fewer text tokens](12_fewer_text_tokens.ipynb) does the same for captions.
 #
-# **Time.** About one minute on two CPU cores, of which some 30 seconds are training.
+# **Time.** About one minute on two CPU cores, most of which is training.
 #
 # A model that was trained on pictures of 16 × 16 pixels has a problem when it meets one of 32 × 32. There are four times as many
 # patches. Each shows a smaller piece of the thing than it was used to, and stands at a place that has never been
@@ -35,8 +35,8 @@ import matplotlib.pyplot as plt
 import torch
 from matplotlib.ticker import LogLocator
 
-from minclip.claims import answer, load_claims, means, read_result
-from minclip.sweep import complete
+from experiments.claims import answer, load_claims, means, read_result
+from experiments.sweep import complete
 
 plt.rcParams.update({"figure.figsize": (3.5, 2.5), "figure.dpi": 150, "font.size": 8})
 BLUE, ORANGE, GREEN, PURPLE, RED = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00"
@@ -188,7 +188,7 @@ for kind, run in live.items():
 from experiments.clipa_full_token_tuning import LONGER, longer
 from experiments.clipa_image_tokens import name
 from experiments.clipav2_masked_tuning import KEEPS, SAME, name as masked_name
-from minclip.verdicts import paired_difference
+from experiments.verdicts import paired_difference
 
 HERE = "in_distribution"  # zero-shot top-1 of new drawings by the training artists
 records = {id: read_result(id) for id, claim in claims.items() if claim.notebook.startswith("13")}

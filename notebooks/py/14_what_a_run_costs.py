@@ -240,7 +240,7 @@ plt.show()
 # gives the same numbers, and the intervals have no width.
 
 # %%
-from minclip.claims import answer, load_claims, read_result
+from experiments.claims import answer, load_claims, read_result
 
 claim = load_claims()["clipav2-cost"]
 print(answer(claim, read_result("clipav2-cost")))  # raises an error if the verdict does not follow

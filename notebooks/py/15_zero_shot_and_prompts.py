@@ -18,7 +18,7 @@
 # **What you need first.** [02 · Two towers](02_two_towers.ipynb) and [03 · The softmax loss](03_softmax_loss.ipynb): what is
 # trained, and by what.
 #
-# **Time.** Under one minute on two CPU cores, of which some 20 seconds are training (on one core).
+# **Time.** Under one minute on two CPU cores, most of which is training (on one core).
 #
 # A usual classifier has one row of weights for each class, learned from labelled pictures of it. CLIP's text tower *writes*
 # these rows: it is given the name of a class and answers with a vector. Change the names, and you have another classifier,
@@ -35,7 +35,7 @@ import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 
-from minclip.claims import answer, load_claims, means, read_result
+from experiments.claims import answer, load_claims, means, read_result
 
 plt.rcParams.update({"figure.figsize": (3.5, 2.5), "figure.dpi": 150, "font.size": 8})
 BLUE, ORANGE, GREEN, PURPLE, RED, SKY = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9"
@@ -55,7 +55,7 @@ claims = load_claims()  # also puts the repository's experiments/ on Python's pa
 # %%
 from experiments.names import PROMPTS
 from experiments.transfer import SENTENCES, UNSEEN, drawings, pretrained_clip, said, shared_features
-from minclip.sweep import complete
+from experiments.sweep import complete
 
 claim = claims["clip-prompts"]
 setting = complete(claim.run, {"captions": "sentences", "image_width": 8, "steps": 250})

@@ -16,7 +16,7 @@
 #
 # **What you need first.** [15 · Zero-shot and prompts](15_zero_shot_and_prompts.ipynb): how names become the weights of a classifier.
 #
-# **Time.** Under one minute on two CPU cores, of which some 25 seconds are training.
+# **Time.** Under one minute on two CPU cores, most of which is training.
 #
 # A trained CLIP can be used in two ways. **Zero-shot** asks the text tower: it turns the names of the classes into vectors, and these are
 # the classifier. A **probe** ignores the text tower: it takes the picture's features as they are, and learns a linear classifier from labelled
@@ -36,7 +36,7 @@ import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 
-from minclip.claims import answer, load_claims, read_result
+from experiments.claims import answer, load_claims, read_result
 from minclip.report import OPENMOJI_NOTICE
 
 plt.rcParams.update({"figure.figsize": (3.5, 2.5), "figure.dpi": 150, "font.size": 8})
@@ -79,7 +79,7 @@ plt.show()
 # NBVAL_CHECK_OUTPUT
 from experiments.shots import BENCHMARK as HOME, SHOTS, adapters, measure_shots, shots_to_match
 from experiments.transfer import exam, pretrained_clip, shared_features, subgroups
-from minclip.sweep import complete
+from experiments.sweep import complete
 
 SMALL = complete(measure_shots, {"image_width": 8, "steps": 150, "draws": 2})
 model, split = pretrained_clip(SMALL, 100), subgroups(100)
@@ -327,7 +327,7 @@ for method in control:
 # has always learned from *home*. Stars are the live run, the cross is its control. Bars and the gray band are 95 % intervals over the seeds.
 
 # %%
-from minclip.verdicts import effect_of, values
+from experiments.verdicts import effect_of, values
 
 record, adapted = read_result("clip-zero-shot-vs-few-shot"), read_result("few-shot-adapters")
 (NAME,) = record["settings"]

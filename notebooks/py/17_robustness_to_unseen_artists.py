@@ -31,9 +31,9 @@
 import matplotlib.pyplot as plt
 import torch
 
-from minclip.claims import answer, load_claims, means, read_result
-from minclip.sweep import complete
-from minclip.verdicts import effect_of, values
+from experiments.claims import answer, load_claims, means, read_result
+from experiments.sweep import complete
+from experiments.verdicts import effect_of, values
 
 plt.rcParams.update({"figure.figsize": (3.5, 2.5), "figure.dpi": 150, "font.size": 8})
 BLUE, ORANGE, GREEN, PURPLE, RED, SKY = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9"

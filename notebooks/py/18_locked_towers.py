@@ -37,8 +37,8 @@ import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 
-from minclip.claims import answer, load_claims, means, read_result
-from minclip.sweep import complete
+from experiments.claims import answer, load_claims, means, read_result
+from experiments.sweep import complete
 
 plt.rcParams.update({"figure.figsize": (3.5, 2.5), "figure.dpi": 150, "font.size": 8})
 STYLE = {"Lu": ("#0072B2", "o"), "Uu": ("#E69F00", "s"), "uu": ("#009E73", "^")}

@@ -19,7 +19,7 @@
 # **What you need first.** [03 · The softmax loss](03_softmax_loss.ipynb): the loss, the temperature, zero-shot classification.
 # [08 · Negatives and noise](08_negatives_and_noise.ipynb) helps with section 6.
 #
-# **Time.** Under one minute on two CPU cores, of which some 30 seconds are training.
+# **Time.** Under one minute on two CPU cores, most of which is training.
 #
 # CLIP's authors did not begin with a contrastive loss. They began with a network that looks at a picture and writes its caption, as others did at
 # the time. It learned, but slowly. Their Figure 2 tells what they did about it. Predicting which words the caption has, in any order, was three
@@ -35,7 +35,7 @@ import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 
-from minclip.claims import answer, load_claims, means, read_curves, read_result
+from experiments.claims import answer, load_claims, means, read_curves, read_result
 
 plt.rcParams.update({"figure.figsize": (3.5, 2.5), "figure.dpi": 150, "font.size": 8})
 BLUE, ORANGE, GREEN, PURPLE, RED = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00"
@@ -166,7 +166,7 @@ for question, (nothing, captions, concept) in paid.items():
 from unittest.mock import patch
 
 from experiments.objectives import CaptionTokens, train_with_objective
-from minclip.sweep import complete
+from experiments.sweep import complete
 
 
 class Neighbours(CaptionTokens):

@@ -117,7 +117,7 @@ def run_sweep(
 ) -> list[dict]:
     """Run what is missing and return all measurements, one dict for each seed and setting.
 
-    claim: has `id`, `run`, `settings` and `seeds` (see `minclip.claims.Claim`). A measurement holds
+    claim: has `id`, `run`, `settings` and `seeds` (see `experiments.claims.Claim`). A measurement holds
     `setting` (its name), `seed`, `run` (its file's name), `seconds`, `device` and the result. On a CPU,
     `workers` processes (default: one a core) with one thread each: small runs gain little from threads, and
     no result depends on the number of workers. On a GPU, one process. again: run all once more, beside what is kept;

@@ -93,7 +93,6 @@ def grade(name: str, student: Student, figures: bool = True) -> dict[str, int]:
 
     figures: whether to run the cells, too, that nbgrader knows nothing of. They draw figures, which are thrown away.
     """
-    os.environ.setdefault("MPLBACKEND", "Agg")
     import matplotlib.pyplot as plt
     import torch
     from IPython.core.interactiveshell import InteractiveShell
@@ -103,6 +102,7 @@ def grade(name: str, student: Student, figures: bool = True) -> dict[str, int]:
     shell = InteractiveShell(config=Config({"HistoryManager": {"enabled": False}}))
     points = {}
     tests = {about(cell)["grade_id"]: cell.source for cell in source(name).cells if is_test(cell)}
+    plt.switch_backend("agg")  # figures without a window
     before, dtype = Path.cwd(), torch.get_default_dtype()
     try:
         os.chdir(HERE / "data")  # a notebook finds its data files in its own folder
@@ -111,12 +111,12 @@ def grade(name: str, student: Student, figures: bool = True) -> dict[str, int]:
                 if cell.cell_type == "code" and (figures or about(cell)):
                     grade_id = about(cell).get("grade_id")
                     passed = shell.run_cell(tests.get(grade_id, cell.source), store_history=False).success
+                    plt.close("all")  # as a notebook does after each cell
                     if grade_id in tests:
                         points[grade_id] = about(cell)["points"] if passed else 0
     finally:  # the next one begins as if in a kernel of its own
         os.chdir(before)
         torch.set_default_dtype(dtype)
-        plt.close("all")
     return points
 
 

@@ -84,6 +84,7 @@ def server(folder: Path, private: Path):
     token = "minclip"
     own = {f"JUPYTER_{kind}_DIR": str(private / kind.lower()) for kind in ("CONFIG", "DATA", "RUNTIME")}
     environment = {**os.environ, **own, "IPYTHONDIR": str(private / "ipython"), "OMP_NUM_THREADS": "1"}
+    environment.pop("MPLBACKEND", None)  # another one would leave the notebooks without figures
     arguments = ["--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1", "--ServerApp.port=0"]
     # Where pytest itself is killed, nobody stops the server: then it stops when nothing has happened for a while.
     arguments += ["--MappingKernelManager.cull_idle_timeout=600", "--MappingKernelManager.cull_connected=True"]

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint lab notebooks assignments reproduce bench clean
+.PHONY: help demo test lint lab notebooks assignments reproduce bench soak clean
 
 help:
 	@echo "make demo       train a CLIP on the embedded emoji (about 3 minutes on two CPU cores) -> runs/demo/"
@@ -12,6 +12,7 @@ help:
 	@echo "make reproduce  run the claims of CLAIMS.md again (one: CLAIM=siglip-bias-init; only the minutes: DRY=1)"
 	@echo "make bench      time the losses and the training against open_clip's (about 15 minutes)"
 	@echo "make assignments  make the students' notebooks from assignments/py/ (nbgrader)"
+	@echo "make soak       kills, hostile files and a long run, at length (about 50 minutes): the numbers of docs/guarantees.md"
 	@echo "make notebooks  run every notebook again and keep its outputs"
 
 $(BIN)/python:
@@ -55,6 +56,13 @@ bench: $(VENV)/.all
 	$(BIN)/python benchmarks/losses.py --dims 256 --repetitions 3
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/training.py
+
+soak: $(VENV)/.all
+	$(BIN)/python soak/kills.py --count 30 --torchrun 4 --output results/soak_kills.json
+	$(BIN)/python soak/fuzz.py --minutes 5 --seed 0 --output results/soak_fuzz.json
+	$(BIN)/python soak/weights.py --count 2000 --seed 0 --output results/soak_weights.json
+	$(BIN)/python soak/threads.py --steps 20 --output results/soak_threads.json
+	$(BIN)/python soak/memory.py --minutes 30 --output results/soak_memory.json
 
 clean:
 	rm -rf $(VENV) runs

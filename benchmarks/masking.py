@@ -20,6 +20,7 @@ from common import machine
 from losses import stopwatch
 from training_peers import autocast, emoji
 
+from experiments.recipes import shape_of
 from minclip.batches import make_batch, tokenise
 from minclip.checkpoint import write_json
 from minclip.clip import CLIPConfig, build_clip
@@ -28,7 +29,6 @@ from minclip.data import BatchOrder
 from minclip.grad_cache import cached_step
 from minclip.masking import mask_image
 from minclip.optimizer import make_optimizer
-from minclip.recipes import shape_of
 from minclip.softmax_loss import softmax_loss
 from minclip.train import TrainConfig, train_tokenizer
 

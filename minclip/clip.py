@@ -2,12 +2,14 @@
 
 import json
 import math
+import reprlib
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from minclip.checkpoint import write_atomically, write_json
 from minclip.resnet import ResNet
@@ -17,6 +19,20 @@ IMAGE_TOWERS = {"resnet": (32, (1, 1, 1)), "vit": (128, (4,))}  # default width 
 LOSSES = ("softmax", "sigmoid")
 FREE = ("image_size", "context_length", "loss", "dropout")  # what may change from a checkpoint to the next run
 MAX_LOGIT_SCALE = math.log(100)  # CLIP section 2.5: more than 100 made training unstable
+
+# A folder from a stranger may ask for anything. These are the bounds, all checked before memory is taken.
+MAX_PARAMETERS = 2_000_000_000  # 8 GB in float32
+MAX_PATCHES = 128 * 128
+MAX_STAGES, MAX_LAYERS = 8, 128
+MAX_CONFIG, MAX_HEADER = 2**20, 2**22  # bytes of config.json, and of the list of tensors in model.safetensors
+ALLOWED = {
+    "image_tower": tuple(IMAGE_TOWERS), "loss": LOSSES, "image_size": range(1, 1025), "image_width": range(16_385),
+    "image_layers": (f"lists of at most {MAX_STAGES} whole numbers that sum to at most {MAX_LAYERS}",),
+    "stem_stride": (1, 2, 4), "norm": ("batch", "group"), "patch_size": range(1, 257),
+    "image_pool": ("cls", "mean", "map"), "image_positions": ("learned", "sincos"), "context_length": range(1, 16_385),
+    "vocab_size": range(3, 2_000_001), "text_width": range(1, 16_385), "text_layers": range(1, MAX_LAYERS + 1),
+    "heads": range(1, 257), "embed_dim": range(1, 16_385), "dropout": ("numbers from 0 to under 1",),
+}  # fmt: skip
 
 
 @dataclass
@@ -118,26 +134,21 @@ class CLIP(nn.Module):
     def from_pretrained(cls, folder: str | Path) -> "CLIP":
         """Load what `save_pretrained` or a training run wrote. Nothing that is read can run code.
 
-        Raises FileNotFoundError or ValueError naming the file that is missing or does not fit.
+        Refused with FileNotFoundError or ValueError, which name the file and what is wrong in it: settings that are
+        unknown, of another type or out of bounds; more than MAX_PARAMETERS; weights that are no safetensors, do not
+        fit the settings, or are not finite. Pickled weights are never opened. Memory: at most twice the weights'.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
         folder = Path(folder)
+        pickles = [file.name for file in folder.glob("*") if file.suffix in (".bin", ".pt", ".pth", ".pkl", ".ckpt")]
         for name in ("config.json", "model.safetensors"):
-            if not (folder / name).exists():
-                raise FileNotFoundError(f"{folder} does not hold {name}; is it a finished run?")
-        try:
-            shape = json.loads((folder / "config.json").read_text())["model"]
-            config = CLIPConfig(**{**shape, "image_layers": tuple(shape["image_layers"])})
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
-            raise ValueError(f"{folder / 'config.json'} does not describe a minclip model ({error})") from error
-        model = build_clip(config)
-        try:
-            tensors = load_file(folder / "model.safetensors")
-            model.to(tensors["logit_scale"].dtype).load_state_dict(tensors)
-        except (SafetensorError, KeyError, RuntimeError) as error:
-            raise ValueError(f"{folder / 'model.safetensors'} does not fit its config.json: {error}") from error
+            if not (folder / name).is_file():
+                hint = "is it a finished run?"
+                if pickles and name == "model.safetensors":
+                    hint = f"{min(pickles)} could run code, so it is not opened; if you trust it, convert it with "
+                    hint += "torch.load(..., weights_only=True) and safetensors.torch.save_file"
+                raise FileNotFoundError(f"{folder} does not hold {name}; {hint}")
+        model = read_shape(folder / "config.json")
+        read_weights(model, folder / "model.safetensors")
         return model.eval()
 
     @torch.no_grad()
@@ -153,9 +164,11 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 
 def build_clip(config: CLIPConfig) -> CLIP:
-    """A model of the given shape with fresh weights (from torch's global generator)."""
-    if config.image_tower not in IMAGE_TOWERS:
-        raise ValueError(f"unknown image_tower {config.image_tower!r}; choose from {', '.join(IMAGE_TOWERS)}")
+    """A model of the given shape with fresh weights (from torch's global generator).
+
+    Raises ValueError for a shape that `from_pretrained` would refuse (but for MAX_PARAMETERS: the machine is yours).
+    """
+    check_shape(asdict(config))
     width, layers = IMAGE_TOWERS[config.image_tower]
     c = replace(config, image_width=config.image_width or width, image_layers=config.image_layers or layers)
     if c.image_tower == "resnet":
@@ -171,6 +184,77 @@ def build_clip(config: CLIPConfig) -> CLIP:
     model = CLIP(image_tower, text_tower, c.embed_dim, c.loss)
     model.config = c
     return model
+
+
+def check_shape(shape: dict) -> None:
+    """Raise ValueError naming the first setting that is unknown, of another type, or out of bounds."""
+    for key, value in shape.items():
+        if key not in ALLOWED:
+            raise ValueError(f"unknown setting {reprlib.repr(key)}; this version of minclip does not have it")
+        known = ALLOWED[key]
+        if key == "dropout":
+            fits = type(value) in (int, float) and 0 <= value < 1
+        elif key == "image_layers":
+            fits = type(value) in (list, tuple) and len(value) <= MAX_STAGES and all(type(n) is int for n in value)
+            fits = fits and min(value, default=1) > 0 and sum(value) <= MAX_LAYERS
+        else:  # True is an int to Python, and 32.0 is in range(33): so the type must be the same
+            fits = type(value) is type(known[0]) and value in known
+        if not fits:
+            some = f"{known[0]} to {known[-1]}" if isinstance(known, range) else ", ".join(map(str, known))
+            raise ValueError(f"unknown {key} {reprlib.repr(value)}; choose from {some}")
+
+
+class Unfilled(TorchFunctionMode):
+    """Makes layers and fills none: on the meta device, the first random number takes a second (it imports sympy)."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None) -> Tensor:
+        fills = func.__name__ in ("normal_", "kaiming_uniform_", "xavier_uniform_", "uniform_", "zeros_", "mul")
+        make = torch.empty if func is torch.randn else func
+        return [*args, *(kwargs or {}).values()][0] if fills else make(*args, **(kwargs or {}))
+
+
+def read_shape(file: Path) -> CLIP:
+    """The model that a `config.json` describes, on the meta device: shapes, no memory. Raises ValueError."""
+    try:
+        if file.stat().st_size > MAX_CONFIG:
+            raise ValueError(f"it is larger than {MAX_CONFIG:,} bytes")
+        shape = json.loads(file.read_text(encoding="utf-8"))["model"]
+        check_shape(shape)
+        config = CLIPConfig(**{**shape, "image_layers": tuple(shape.get("image_layers", ()))})
+        if config.image_tower == "vit" and (config.image_size // config.patch_size) ** 2 > MAX_PATCHES:
+            raise ValueError(f"it asks for pictures of more than {MAX_PATCHES:,} patches")
+        with torch.device("meta"), Unfilled():
+            model = build_clip(config)
+        if (count := sum(p.numel() for p in model.parameters())) > MAX_PARAMETERS:
+            raise ValueError(f"it asks for {count:,} parameters; MAX_PARAMETERS is {MAX_PARAMETERS:,}")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{file} does not describe a minclip model ({error})") from error
+    return model
+
+
+def read_weights(model: CLIP, file: Path) -> None:
+    """Give `model`, of the meta device, the weights of a safetensors file, which must fit. Raises ValueError."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    expected, size = model.state_dict(), file.stat().st_size
+    numbers = sum(tensor.numel() for tensor in expected.values())
+    with open(file, "rb") as opened:
+        header = int.from_bytes(opened.read(8), "little")
+    wrong = f"{file} does not fit its config.json, or is damaged: "
+    if header > MAX_HEADER or not 2 * numbers <= size - 8 - header <= 8 * numbers:
+        short = f"{size:,} bytes, {header:,} of them for the header by the first 8, for {numbers:,} numbers"
+        raise ValueError(f"{wrong}{short}; is it a safetensors file?")
+    try:  # load_file's tensors are the file itself: cut it, and the process would die. So they are copied.
+        model.load_state_dict({name: tensor.clone() for name, tensor in load_file(file).items()}, assign=True)
+    except (SafetensorError, RuntimeError) as error:
+        raise ValueError(f"{wrong}{error!s:.1000}") from error
+    for name, tensor in model.state_dict().items():
+        kind = model.logit_scale.dtype if expected[name].is_floating_point() else torch.int64
+        if tensor.dtype != kind or kind.is_complex:
+            raise ValueError(f"{wrong}{name} is {tensor.dtype}, logit_scale {model.logit_scale.dtype}")
+        if tensor.numel() and not all(bound.isfinite() for bound in tensor.aminmax()):
+            raise ValueError(f"{file} holds a NaN or infinite number in {name}: a diverged run, or a damaged file")
 
 
 def start_from(model: CLIP, start: CLIP) -> str:

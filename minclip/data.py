@@ -5,6 +5,7 @@ the number of processes nor the micro-batch size changes what a step sees.
 """
 
 import math
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from minclip import sources
+from minclip import own_data, sources
 
 
 @dataclass
@@ -21,7 +22,7 @@ class Pairs:
 
     images: uint8 `[N, 3, H, W]`; captions: N non-empty lists of strings; labels: long `[N]` into
     class_names (-1: none); groups: long `[N]`, pictures of one group never meet in a batch;
-    metadata: further columns of N values.
+    metadata: further columns of N values; skipped: what a loader left out of a stranger's files, one string a row.
     """
 
     images: Tensor
@@ -30,6 +31,7 @@ class Pairs:
     class_names: list[str]
     groups: Tensor
     metadata: dict[str, list] = field(default_factory=dict)
+    skipped: list[str] = field(default_factory=list)
     smaller: dict[int, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -63,11 +65,12 @@ class Pairs:
 
 
 def load_pairs(name_or_path: str | Path, split: str = "train", image_size: int | None = None) -> Pairs:
-    """Load a dataset: `emoji` (embedded), `shapes` (made on the spot), or a path to local parquet.
+    """Load a dataset: `emoji` (embedded), `shapes` (made on the spot), or one's own files (`minclip.own_data`).
 
-    `image_size` brings all pictures to one size in pixels (default: as stored). Raises ValueError or
-    FileNotFoundError for an unknown name, a missing folder or split, an unreadable image or an empty
-    caption, naming it.
+    `image_size` brings all pictures to one size in pixels (default: as stored; one's own: as the first one, at most
+    256). Pictures that cannot be read and empty captions in one's own files are left out: `skipped` of the result
+    names each, and a warning says how many. Raises ValueError if they are more than 1 % (and more than five) or a
+    file cannot be used, and FileNotFoundError for an unknown name or a missing split.
     """
     if str(name_or_path) == "emoji":
         return Pairs(**sources.load_emoji(split, image_size=image_size))
@@ -82,7 +85,10 @@ def load_pairs(name_or_path: str | Path, split: str = "train", image_size: int |
         raise FileNotFoundError(
             f"unknown dataset {str(name_or_path)!r}: neither `emoji`, nor `shapes`, nor an existing file or folder"
         )
-    return Pairs(**sources.load_parquet(name_or_path, split, image_size))
+    pairs = Pairs(**own_data.load_own_data(name_or_path, split, image_size))
+    if pairs.skipped:
+        warnings.warn(f"{name_or_path}: {sources.skip_report(pairs.skipped)}", stacklevel=2)
+    return pairs
 
 
 def step_generator(*key: int) -> torch.Generator:

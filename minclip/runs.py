@@ -6,11 +6,12 @@ A run is finished when `metrics.json`, written last, exists. Every file but the 
 import json
 import platform
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
-from minclip.checkpoint import cut_log, write_json
+from minclip.checkpoint import DiskError, cut_log, write_json
 from minclip.clip import CLIP
 from minclip.tokenizer import Tokenizer
 
@@ -26,7 +27,7 @@ def check_output_dir(output: Path | None, config: dict, defaults: dict) -> None:
     resume, overwrite = config["resume"], config["overwrite"]
     if resume and overwrite:
         raise ValueError("--resume goes on with a run and --overwrite replaces it; choose one")
-    if output is None or not output.exists() or not any(output.iterdir()):
+    if output is None or not output.exists() or all(file.suffix == ".part" for file in output.iterdir()):
         return
     if not (output / "config.json").exists():
         raise FileExistsError(f"{output} is not empty and holds no run; choose another --output_dir")
@@ -49,7 +50,7 @@ def changes(output: Path, config: dict, defaults: dict) -> list[str]:
     whether there is one: the same folder may be spelt otherwise, or have moved. A run with a checkpoint goes on
     from that; one without begins anew, from the folder that it is given now.
     """
-    known, wanted = {**flat(defaults), **json.loads((output / "config.json").read_text())["train"]}, flat(config)
+    known, wanted = {**flat(defaults), **read_config(output)["train"]}, flat(config)
     differ = [key for key, value in wanted.items() if known.get(key) != value]
     if known.get("init_from") and wanted.get("init_from"):
         differ = [key for key in differ if key != "init_from"]
@@ -67,35 +68,49 @@ def flat(config: dict) -> dict:
     return plain
 
 
+def read_config(output: Path) -> dict:
+    """The config.json of a run. Raises ValueError if it is damaged."""
+    try:
+        config = json.loads((output / "config.json").read_text(encoding="utf-8"))
+        return {"train": dict(config["train"]), "precision": str(config["precision"])}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{output / 'config.json'} is damaged ({error}); --overwrite begins anew") from error
+
+
 def read_precision(output: Path | None) -> str | None:
     """The precision that the run in `output` settled on, or None."""
-    if output is None or not (output / "config.json").exists():
-        return None
-    return json.loads((output / "config.json").read_text())["precision"]
+    return None if output is None or not (output / "config.json").exists() else read_config(output)["precision"]
 
 
 def open_run(output: Path, config: dict, model: CLIP, tokenizer: Tokenizer, step: int, info: dict) -> list[dict]:
-    """Make or reopen the directory for a run that stands at `step`; returns the log up to there."""
-    if step == 0 and output.exists():
-        shutil.rmtree(output)
-    output.mkdir(parents=True, exist_ok=True)
-    if step == 0:
-        from dataclasses import asdict
+    """Make or reopen the directory for a run that stands at `step`; returns the log up to there.
 
-        tokenizer.save(output / "tokenizer.json")
-        versions = {"python": platform.python_version(), "torch": torch.__version__}
-        write_json(
-            output / "config.json", {"model": asdict(model.config), "train": flat(config), **info, "versions": versions}
-        )
+    A new run first empties the directory, the checkpoints before the settings that they belong to: whenever the
+    process dies, what is there is one run.
+    """
+    output.mkdir(parents=True, exist_ok=True)
     (output / "metrics.json").unlink(missing_ok=True)
+    for part in output.rglob("*.part"):  # of a process that was killed while it wrote
+        part.unlink()
+    if step == 0:
+        for path in sorted(output.iterdir(), key=lambda path: path.name != "state"):
+            if path.name != "config.json":
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        versions = {"python": platform.python_version(), "torch": torch.__version__}
+        settings = {"model": asdict(model.config), "train": flat(config), **info, "versions": versions}
+        write_json(output / "config.json", settings)
+        tokenizer.save(output / "tokenizer.json")
     return cut_log(output / "metrics.jsonl", step)
 
 
 def append_line(log: Path | None, line: dict) -> None:
     """Append one line to the log, if there is one."""
     if log is not None:
-        with open(log, "a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        try:
+            with open(log, "a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:  # half a line is cut off on resume
+            raise DiskError(f"{log} could not be written ({error})") from error
 
 
 def device_name(device: torch.device) -> str:

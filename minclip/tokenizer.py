@@ -1,7 +1,6 @@
 """Caption -> token ids: byte-pair encoding on bytes (CLIP section 2.4), trained on one's own captions."""
 
 import json
-import os
 from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
@@ -9,8 +8,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from minclip.checkpoint import write_atomically
+
 PAD, START, END = "<pad>", "<start>", "<end>"
 PAD_ID, START_ID, END_ID = 0, 1, 2
+MAX_FILE = 20_000_000  # bytes of a tokenizer.json: room for some 300,000 entries
+MAX_CHARACTERS = 1000  # of a text, for each token that it may have; what comes later is not looked at
 
 
 class Tokenizer:
@@ -29,18 +32,13 @@ class Tokenizer:
     @classmethod
     def train(cls, captions: list[str], vocab_size: int = 4096) -> "Tokenizer":
         """Learn merges from captions; `vocab_size` counts 3 special tokens, 256 bytes and the merges."""
-        from tokenizers import Tokenizer as BPE
-        from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+        from tokenizers import pre_tokenizers, trainers
 
         if vocab_size < 259:
             raise ValueError(f"vocab_size {vocab_size} is too small; 3 special tokens and 256 bytes need 259")
-        bpe = BPE(models.BPE())
-        bpe.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
-        bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-        bpe.decoder = decoders.ByteLevel()
-        alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+        bpe, alphabet = empty_bpe(), sorted(pre_tokenizers.ByteLevel.alphabet())
         bpe.train_from_iterator(
-            captions,
+            [clean(text, 10 * MAX_CHARACTERS) for text in captions],
             trainers.BpeTrainer(
                 vocab_size=vocab_size, special_tokens=[PAD, START, END], initial_alphabet=alphabet, show_progress=False
             ),
@@ -64,12 +62,16 @@ class Tokenizer:
         priority: words -> their ranks, such as `minclip.syntax.word_priority`; asked once, for each word once. The
         tokens of one word share its rank; where there is no word, it is 0. Without priority there are no ranks (None).
         What is a word is what the byte-level splitting says: letters, digits and punctuation part ("t-shirt" is three).
+
+        Of each text only the first MAX_CHARACTERS * context_length characters are looked at, so that one of a million
+        takes no longer. That cannot change the ids of a text whose first half of these characters fills the context,
+        and whose words are shorter than the other half. Half of a surrogate pair becomes U+FFFD.
         """
         if context_length < 3:
             raise ValueError(f"context_length {context_length} is too short; start, one token and end need 3")
         if isinstance(texts, str):
             raise TypeError("expected a list of strings, got one string; write [text]")
-        encodings = self.bpe.encode_batch(list(texts))
+        encodings = self.bpe.encode_batch([clean(text, MAX_CHARACTERS * context_length) for text in texts])
         rows = [encoded.ids for encoded in encodings]
         lengths = torch.tensor([len(row) for row in rows], dtype=torch.long)  # [B]
         flat = torch.tensor(list(chain.from_iterable(rows)), dtype=torch.long)  # [all tokens]
@@ -109,26 +111,63 @@ class Tokenizer:
 
     def tokens(self, text: str) -> list[str]:
         """The pieces that a text is cut into, as readable strings (bytes of other scripts as they are)."""
-        return [self.bpe.decode([i]) for i in self.bpe.encode(text).ids]
+        return [self.bpe.decode([i]) for i in self.bpe.encode(clean(text, len(text))).ids]
 
     def save(self, path: str | Path) -> None:
         """Write `tokenizer.json` (the format of the `tokenizers` library), whole or not at all."""
-        part = Path(f"{path}.part")
-        part.write_text(self.bpe.to_str(), encoding="utf-8")
-        os.replace(part, path)
+        write_atomically(path, lambda part: part.write_text(self.bpe.to_str(), encoding="utf-8"))
 
     @classmethod
     def load(cls, path: str | Path) -> "Tokenizer":
-        """Read what `save` wrote. Raises ValueError if the file is not a tokenizer."""
-        from tokenizers import Tokenizer as BPE
+        """Read what `save` wrote. Raises ValueError for anything else, another kind of tokenizer included.
 
-        text = Path(path).read_text(encoding="utf-8")
+        The file may differ from a freshly trained one in its vocabulary and merges alone: a pattern, a padding or a
+        template of its own could take any time and memory, or mean something else.
+        """
+        from tokenizers import Tokenizer as BPE
+        from tokenizers import pre_tokenizers
+
+        if not Path(path).is_file() or Path(path).stat().st_size > MAX_FILE:
+            raise ValueError(f"{path} is not a tokenizer file: no file, or larger than {MAX_FILE:,} bytes")
         try:
-            json.loads(text)
-            bpe = BPE.from_str(text)
+            text, expected = Path(path).read_text(encoding="utf-8"), empty_bpe()
+            expected.add_special_tokens([PAD, START, END])
+            known = settings(expected.to_str())
+            if strange := [key for key, value in settings(text).items() if key not in known or known[key] != value]:
+                raise ValueError(f"this tokenizer was not made by minclip: it has {', '.join(strange):.80} of its own")
+            tokenizer = cls(BPE.from_str(text))  # after the check: some settings make the library panic
+            vocabulary = tokenizer.bpe.get_vocab()
+            whole = vocabulary.keys() >= set(pre_tokenizers.ByteLevel.alphabet())
+            if not whole or sorted(vocabulary.values()) != list(range(len(vocabulary))):
+                raise ValueError("its ids are not 0, 1, 2, ... without a hole, or not every byte has one")
         except Exception as error:
             raise ValueError(f"{path} is not a tokenizer file ({error}); retrain or copy it again") from error
-        return cls(bpe)
+        return tokenizer
+
+
+def empty_bpe():
+    """A byte-level BPE of the `tokenizers` library that has learned nothing yet."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+    bpe = Tokenizer(models.BPE())
+    bpe.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    bpe.decoder = decoders.ByteLevel()
+    return bpe
+
+
+def settings(text: str) -> dict:
+    """All that the content of a tokenizer's file says beside its vocabulary and merges."""
+    content = json.loads(text)
+    return {**content, **content["model"], "model": None, "vocab": None, "merges": None}
+
+
+def clean(text: str, length: int) -> str:
+    """The first `length` characters; what no encoding of Unicode can hold, half of a surrogate pair, is U+FFFD."""
+    try:
+        return text[:length].encode().decode()
+    except UnicodeEncodeError:
+        return text[:length].encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 class CaptionTokens:

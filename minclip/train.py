@@ -7,6 +7,9 @@ r"""Train a CLIP or a SigLIP.
 The defaults are the demo: the embedded emoji, a small ResNet, two minutes and a half on two CPU cores.
 `--help` lists everything; `--resume` goes on with a run that was stopped, bit for bit on a CPU.
 
+SIGTERM and Ctrl-C end a run that has an output_dir after the step (several processes: after the next line of the
+log) with a checkpoint; its exit code is then 143 or 130. It is 1, with one sentence, for whatever else ends it.
+
 Fewer tokens first, then all of them, from the checkpoint and at a lower rate (CLIPA sections 3 and 4):
 
     python -m minclip.train --image_tower vit --image_size 16 --text_tokens 8 --output_dir runs/few
@@ -14,8 +17,8 @@ Fewer tokens first, then all of them, from the checkpoint and at a lower rate (C
         --max_steps 100 --lr 2e-4 --muon_lr 2e-3 --output_dir runs/tuned
 """
 
-import math
 import os
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -24,11 +27,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from minclip import runs
+from minclip import faults, runs
 from minclip.batches import BatchConfig, check_batches, make_batch, tokenise
 from minclip.checkpoint import load_state, save_state
 from minclip.chunked_loss import chunked_sigmoid_loss, chunked_softmax_loss
-from minclip.clip import CLIP, LOSSES, CLIPConfig, build_clip, start_from
+from minclip.clip import CLIP, LOSSES, MAX_LOGIT_SCALE, CLIPConfig, build_clip, start_from
 from minclip.data import BatchOrder, Pairs, load_pairs, step_generator
 from minclip.grad_cache import cached_step
 from minclip.optimizer import make_optimizer, set_learning_rate
@@ -94,8 +97,9 @@ def train(
 
     `on_step(step, model)` is called after every step, 1 to max_steps. `pairs` replaces the dataset that
     `config.data` names; the result is then not evaluated. Raises ValueError, FileNotFoundError or
-    FileExistsError with one sentence that names what is wrong before anything is written, and
-    FloatingPointError at the first loss that is not finite (the last checkpoint is kept).
+    FileExistsError with one sentence that names what is wrong before anything is written, FloatingPointError
+    at the first features, loss, gradients or weights that are not finite (the last checkpoint is kept), DiskError
+    when a file cannot be written, and SystemExit after a signal.
     """
     from accelerate import Accelerator, PartialState
     from accelerate.state import AcceleratorState
@@ -155,7 +159,8 @@ def train(
     wrapped, optimizer = accelerator.prepare(model, optimizer)
     wrapped.train()
 
-    loss_fn = choose_loss(config.model.loss, config.batch_size, n)
+    features, pending, asked = [], [], False  # pending: what steps computed, not looked at yet: that makes a GPU wait
+    loss_fn = faults.watched(choose_loss(config.model.loss, config.batch_size, n), features)
     uninformed = UNINFORMED[config.model.loss](config.batch_size)
     n_parameters = sum(p.numel() for p in model.parameters())
     accelerator.print(f"{n_parameters:,} parameters, {len(pairs):,} pairs, {precision} on {n} x {device.type}")
@@ -164,40 +169,55 @@ def train(
         accelerator.print(f"from {config.init_from}: {taken}")
     quiet = not (config.progress and accelerator.is_main_process)
     bar = tqdm(total=config.max_steps, initial=first, disable=quiet, smoothing=0.05, unit="step")
-    pending: list[Tensor] = []  # losses not looked at yet: looking makes a GPU wait
     began = time.perf_counter() - seconds
-    for step in range(first, config.max_steps):
-        lr = set_learning_rate(optimizer, config.lr, step, config.warmup_steps, config.max_steps)
-        images, *others = make_batch(pairs, tokens, order, config, step, local, device)
-        torch.manual_seed(draw_seed(config.seed, step, rank))  # dropout's randomness, too, depends on the step alone
-        batch = (images.to(dtype), *others)
-        loss = cached_step(wrapped, batch, loss_fn, config.micro_batch_size or len(images))
-        optimizer.step()
-        optimizer.zero_grad()
-        model.clamp_logit_scale()
+    with faults.noted_signals(output is not None, n == 1) as signals:
+        for step in range(first, config.max_steps):
+            lr = set_learning_rate(optimizer, config.lr, step, config.warmup_steps, config.max_steps)
+            images, *others = make_batch(pairs, tokens, order, config, step, local, device)
+            torch.manual_seed(draw_seed(config.seed, step, rank))  # dropout, too, depends on the step alone
+            batch, done = (images.to(dtype), *others), step + 1
+            try:
+                loss = cached_step(wrapped, batch, loss_fn, config.micro_batch_size or len(images))
+            except ValueError as error:  # the chunked loss's, on all processes
+                raise faults.diverged(str(error), done, order, output) from error
+            norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+            pending.append(torch.stack([features.pop().to(loss.dtype), loss, norm.to(loss.dtype)]))  # faults.SIGNS
+            optimizer.step()
+            optimizer.zero_grad()
+            model.clamp_logit_scale()
 
-        done, pending = step + 1, [*pending, loss]
-        log_now = done % config.log_every == 0 or done == config.max_steps
-        save_now = output is not None and done % config.checkpoint_every == 0 and done < config.max_steps
-        if log_now or save_now:
-            losses = accelerator.reduce(torch.stack(pending), "mean").tolist()
-            check_finite(losses, done - len(losses) + 1, output)
-            pending, seconds = [], time.perf_counter() - began
-        if log_now:
-            speed = done * config.batch_size / seconds
-            line = {"step": done, "loss": losses[-1], "lr": lr, "logit_scale": model.logit_scale.exp().item()}
-            line |= {} if model.logit_bias is None else {"logit_bias": model.logit_bias.item()}
-            line |= {"images_per_second": round(speed, 1), "seconds": round(seconds, 2)}
-            history.append(line)
-            runs.append_line(log, line)
-            accelerator.log(line, step=done)
-            bar.set_postfix_str(f"loss {losses[-1]:.3f}, {speed:.0f} images/s", refresh=False)
-        if save_now and accelerator.is_main_process:
-            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "seconds": seconds}
-            save_state(output / "state", done, state)
-        bar.update()
-        if on_step:
-            on_step(done, model)
+            last = done == config.max_steps
+            log_now = done % config.log_every == 0 or last
+            save_now = output is not None and done % config.checkpoint_every == 0 and not last
+            if log_now or save_now or (signals and n == 1):
+                pending.append(torch.full_like(pending[0], len(signals)))  # a signal to one process stops all of them
+                *signs, noted = accelerator.reduce(torch.stack(pending), "mean").tolist()  # [k + 1, 3]
+                faults.check_finite(signs, done - len(signs) + 1, order, output)
+                pending, seconds, asked = [], time.perf_counter() - began, noted[0] > 0 and not last
+            if save_now or asked or last:
+                faults.check_weights(model, done, order, output)
+            if log_now:
+                speed = done * config.batch_size / seconds
+                line = {"step": done, "loss": signs[-1][1], "lr": lr, "logit_scale": model.logit_scale.exp().item()}
+                if config.model.loss == "softmax" and model.logit_scale >= MAX_LOGIT_SCALE:
+                    line["logit_scale_at_limit"] = True
+                line |= {} if model.logit_bias is None else {"logit_bias": model.logit_bias.item()}
+                line |= {"images_per_second": round(speed, 1), "seconds": round(seconds, 2)}
+                history.append(line)
+                runs.append_line(log, line)
+                accelerator.log(line, step=done)
+                bar.set_postfix_str(f"loss {line['loss']:.3f}, {speed:.0f} images/s", refresh=False)
+            if (save_now or asked) and accelerator.is_main_process:
+                state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "seconds": seconds}
+                save_state(output / "state", done, state)
+            bar.update()
+            if on_step:
+                on_step(done, model)
+            if asked:
+                accelerator.wait_for_everyone()  # until the checkpoint is written
+                name = signal.Signals(signals[0] if signals else signal.SIGTERM)
+                accelerator.print(f"\nstopped at step {done} by {name.name}; --resume goes on")
+                raise SystemExit(128 + name)
     bar.close()
     model.eval()
     metrics = {"max_steps": config.max_steps, "train_seconds": round(seconds, 2), "images_per_second": round(speed, 1)}
@@ -223,9 +243,7 @@ def check_config(config: TrainConfig) -> None:
     if config.model.loss not in LOSSES:
         raise ValueError(f"unknown loss {config.model.loss!r}; choose from {', '.join(LOSSES)}")
     if config.micro_batch_size < 0:
-        raise ValueError(
-            f"micro_batch_size is {config.micro_batch_size}; it must be at least 1, or 0 for the whole batch"
-        )
+        raise ValueError(f"micro_batch_size is {config.micro_batch_size}; choose 1 or more, or 0 for the whole batch")
     for name in ("log_every", "checkpoint_every"):
         if getattr(config, name) < 1:
             raise ValueError(f"{name} is {getattr(config, name)}; it must be at least 1")
@@ -258,29 +276,17 @@ def load_start(folder: str, shape: CLIPConfig) -> tuple[CLIP, Tokenizer]:
     if not file.exists():
         raise FileNotFoundError(f"{folder} does not hold tokenizer.json; is it a finished run?")
     tokenizer = Tokenizer.load(file)
-    known = model.config.vocab_size
+    known, wanted = model.config.vocab_size, shape.vocab_size
     if tokenizer.vocab_size != known:
         raise ValueError(f"{file} has {tokenizer.vocab_size} entries, its model {known}; copy both from one run")
-    if known > shape.vocab_size:
-        raise ValueError(
-            f"init_from {folder} has vocab_size {known}, this run {shape.vocab_size}; use --vocab_size {known}"
-        )
+    if known > wanted:
+        raise ValueError(f"init_from {folder} has vocab_size {known}, this run {wanted}; use --vocab_size {known}")
     return model, tokenizer
 
 
 def draw_seed(*key: int) -> int:
     """A seed for torch's global generator that depends on all of `key`."""
     return int(torch.randint(2**62, (1,), generator=step_generator(*key, 4)))
-
-
-def check_finite(losses: list[float], first_step: int, output: Path | None) -> None:
-    """Stop at the first loss that is NaN or infinite."""
-    for step, loss in enumerate(losses, first_step):
-        if not math.isfinite(loss):
-            kept = f"checkpoints up to here are in {output / 'state'}" if output else "nothing was kept"
-            raise FloatingPointError(
-                f"the loss became {loss} at step {step}; {kept}; lower --lr or use --precision fp32"
-            )
 
 
 def main() -> None:
@@ -300,8 +306,10 @@ def main() -> None:
             print(f"\nzero-shot accuracy after {seconds:.0f} s of training\n\n{table(result.metrics)}")
         if config.output_dir and "zero_shot" in result.metrics:  # the main process alone speaks
             print(f"\nsee {config.output_dir}/samples.png, curves.png and metrics.json")
-    except (ValueError, FileNotFoundError, FileExistsError, FloatingPointError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         raise SystemExit(f"error: {error}") from error
+    except RuntimeError as error:
+        raise SystemExit(f"error: {faults.lost_another(error, config.output_dir)}") from error
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from conftest import images_column, write_parquet
 
 from minclip.data import Augmentation, BatchOrder, Pairs, augment, load_pairs, plain, shrink, step_generator
 from minclip.sources import EMOJI_SPLITS
@@ -54,6 +55,14 @@ def test_unknown_dataset_is_named():
 def test_empty_caption_is_named():
     with pytest.raises(ValueError, match="caption of pair 1 is empty"):
         Pairs(torch.zeros(2, 3, 4, 4, dtype=torch.uint8), [["a"], [" "]], [0, 1], [], [0, 1])
+
+
+def test_what_is_skipped_is_carried_and_said_once(tmp_path):
+    write_parquet(tmp_path / "train.parquet", {"image": images_column(2), "text": ["a cat", " "]})
+    with pytest.warns(UserWarning, match="1 rows were skipped:\n  train.parquet row 1: the caption is empty") as said:
+        pairs = load_pairs(tmp_path)
+    assert len(said) == 1 and len(pairs) == 1 and len(pairs.skipped) == 1
+    assert pairs.metadata == {"source": ["train.parquet row 0"]}
 
 
 def test_select_by_mask_and_by_index(tiny_pairs):

@@ -3,9 +3,10 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from minclip import cost, recipes, runs
+from experiments import recipes
+from experiments.recipes import RECIPES, Recipe, Stage
+from minclip import cost, runs
 from minclip.clip import CLIP, CLIPConfig
-from minclip.recipes import RECIPES, Recipe, Stage
 from minclip.train import train
 
 TINY = Recipe(
@@ -199,7 +200,7 @@ def test_a_stage_finished_before_a_setting_existed_had_its_default(tmp_path):
     known = runs.flat(asdict(wanted))
     for name in ("image_keep", "image_masking", "init_from", "augmentation.erase", "model.dropout"):
         del known[name]
-    (tmp_path / "config.json").write_text(json.dumps({"train": known}))
+    (tmp_path / "config.json").write_text(json.dumps({"train": known, "precision": "fp32"}))
     recipes.check_same(tmp_path, wanted)
     with pytest.raises(ValueError, match=r"other settings \(image_keep: 1.0 -> 0.5; image_masking: random -> grid\)"):
         recipes.check_same(tmp_path, replace(wanted, image_keep=0.5, image_masking="grid"))

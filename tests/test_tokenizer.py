@@ -1,5 +1,8 @@
 """Every text in every script goes in and comes back; special tokens are where they belong and nowhere else."""
 
+import json
+import os
+import time
 import unicodedata
 from collections import Counter
 from pathlib import Path
@@ -7,10 +10,12 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from minclip.masking import mask_text
 from minclip.syntax import word_priority
-from minclip.tokenizer import END_ID, PAD_ID, START_ID, CaptionTokens, Tokenizer
+from minclip.tokenizer import END_ID, MAX_CHARACTERS, MAX_FILE, PAD_ID, START_ID, CaptionTokens, Tokenizer
 
 NAMES = pq.read_table(Path(__file__).resolve().parent.parent / "data" / "names.parquet").drop_columns("code_points")
 LANGUAGES = NAMES.column_names
@@ -125,20 +130,154 @@ def test_training_is_deterministic(tokenizer):
     assert again.bpe.to_str() == tokenizer.bpe.to_str()
 
 
-@pytest.mark.parametrize("content", ["", "no json", "{}", '{"version": "1.0"}'])
+@pytest.mark.parametrize(
+    "content",
+    ["", "no json", "{}", "[]", "3", "null", '{"version": "1.0"}', "[" * 100_000, '{"model":' * 5000, '{"model": NaN}'],
+)
 def test_a_file_that_is_no_tokenizer_is_named(content, tmp_path):
     (tmp_path / "broken.json").write_text(content)
     with pytest.raises(ValueError, match="broken.json is not a tokenizer file"):
         Tokenizer.load(tmp_path / "broken.json")
 
 
+def test_a_file_that_is_no_text_or_no_file_or_too_large_is_named(tmp_path):
+    file = tmp_path / "broken.json"
+    with pytest.raises(ValueError, match="broken.json is not a tokenizer file: no file"):
+        Tokenizer.load(file)
+    os.mkfifo(file)  # reading it would wait for ever
+    with pytest.raises(ValueError, match="broken.json is not a tokenizer file: no file"):
+        Tokenizer.load(file)
+    file.unlink()
+    file.write_bytes(b"\xff\xfe\x00" * 100)
+    with pytest.raises(ValueError, match="broken.json is not a tokenizer file"):
+        Tokenizer.load(file)
+    os.truncate(file, 10**9)
+    began = time.perf_counter()
+    with pytest.raises(ValueError, match=f"larger than {MAX_FILE:,} bytes"):
+        Tokenizer.load(file)
+    assert time.perf_counter() - began < 0.1
+
+
 def test_a_tokenizer_of_another_kind_is_refused(tmp_path):
     from tokenizers import Tokenizer as BPE
     from tokenizers import models
 
+    for model in (models.BPE(), models.WordLevel({"<pad>": 0, "<start>": 1, "<end>": 2}, "<pad>"), models.Unigram()):
+        BPE(model).save(str(tmp_path / "foreign.json"))
+        with pytest.raises(ValueError, match="foreign.json is not a tokenizer file"):
+            Tokenizer.load(tmp_path / "foreign.json")
     BPE(models.BPE()).save(str(tmp_path / "foreign.json"))
     with pytest.raises(ValueError, match="not made by minclip"):
         Tokenizer.load(tmp_path / "foreign.json")
+
+
+def change_model(key, value):
+    return lambda content: content["model"].update({key: value})
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda c: c["model"]["vocab"].update(new=5000), "without a hole"),
+        (lambda c: c["model"]["vocab"].update(new=2**32 - 1), "without a hole"),
+        (lambda c: c["model"]["vocab"].update(new=7), "without a hole"),  # the id of another
+        (lambda c: c["model"]["vocab"].update(new=2**40), ""),
+        (lambda c: c["model"]["vocab"].update(new=-1), ""),
+        (lambda c: c["model"]["vocab"].update(new=True), ""),
+        (lambda c: c["model"]["vocab"].update({"xyz": c["model"]["vocab"].pop("z")}), ""),  # no byte z
+        (lambda c: c["model"].update(
+            merges=[], vocab={k.replace("z", "xyz"): i for k, i in c["model"]["vocab"].items()}
+        ), "not every byte has one"),
+        (lambda c: c["model"]["merges"].append(["not", "there"]), ""),
+        (lambda c: c["added_tokens"].pop(), "not made by minclip"),
+        (lambda c: c["added_tokens"][1].update(special=False), "not made by minclip"),
+        (lambda c: c["added_tokens"][1].update(lstrip=True), "not made by minclip"),
+        (lambda c: c.update(padding={"strategy": {"Fixed": 10**9}, "direction": "Right", "pad_to_multiple_of": None,
+                                     "pad_id": 0, "pad_type_id": 0, "pad_token": "<pad>"}), "not made by minclip"),
+        (lambda c: c.update(truncation={"direction": "Right", "max_length": 1, "strategy": "LongestFirst",
+                                        "stride": 0}), "not made by minclip"),
+        (lambda c: c.update(normalizer=None), "not made by minclip"),
+        (lambda c: c.update(normalizer={"type": "Replace", "pattern": {"Regex": "(a+)+$"}, "content": "x" * 1000}),
+         "not made by minclip"),
+        (lambda c: c.update(pre_tokenizer={"type": "WhitespaceSplit"}), "not made by minclip"),
+        (lambda c: c.update(decoder=None), "not made by minclip"),
+        (change_model("dropout", 0.5), "not made by minclip"),
+        (change_model("byte_fallback", True), "not made by minclip"),
+        (change_model("continuing_subword_prefix", "##"), "not made by minclip"),  # the library panics
+        (lambda c: c.update(other=1), "it has other of its own"),
+    ],
+)  # fmt: skip
+def test_a_tokenizer_that_was_tampered_with_is_refused(tokenizer, change, said, tmp_path):
+    content = json.loads(tokenizer.bpe.to_str())
+    change(content)
+    (tmp_path / "odd.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=f"odd.json is not a tokenizer file.*{said}"):
+        Tokenizer.load(tmp_path / "odd.json")
+
+
+# --- captions from strangers
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("a \ud800 cat", "a \ufffd cat"),
+        ("\udc00", "\ufffd"),
+        ("\ud83d\udc08 cat", "\U0001f408 cat"),  # both halves of a pair are one character
+        ("cat \ud83d", "cat \ufffd"),
+    ],
+)
+def test_half_of_a_surrogate_pair_becomes_the_replacement_character(tokenizer, text, same):
+    assert torch.equal(tokenizer([text], 20), tokenizer([same], 20))
+    assert tokenizer.tokens(text) == tokenizer.tokens(same)
+    assert Tokenizer.train([text, "a cat"], 300).bpe.to_str() == Tokenizer.train([same, "a cat"], 300).bpe.to_str()
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=()), max_size=40), min_size=1, max_size=4), st.integers(3, 60))
+@settings(max_examples=200, deadline=None, database=None, derandomize=True)
+def test_any_captions_have_ids(tokenizer, texts, context_length):
+    """Lone surrogates, NUL, marks without a letter, right to left: rows of the right form, the same with ranks."""
+    ids = tokenizer(texts, context_length)
+    assert ids.shape == (len(texts), context_length) and 0 <= ids.min() and ids.max() < tokenizer.vocab_size
+    for row, text in zip(ids.tolist(), texts):
+        end = row.index(END_ID)
+        assert row[0] == START_ID and set(row[end + 1 :]) <= {PAD_ID} and min(row[1:end], default=3) > END_ID
+        if not any("\ud800" <= c <= "\udfff" for c in text) and end < context_length - 1:
+            assert tokenizer.decode(row) == tokenizer.bpe.decode(tokenizer.bpe.encode(text).ids).removeprefix(" ")
+            assert row[1:end] == tokenizer.bpe.encode(text).ids  # what the library says of the text as it is
+    assert torch.equal(tokenizer.encode(texts, context_length, letters)[0], ids)
+
+
+@given(st.data(), st.integers(3, 6))
+@settings(max_examples=30, deadline=None, database=None, derandomize=True)
+def test_the_cut_changes_no_ordinary_text(tokenizer, data, context_length):
+    """Texts longer than what is looked at, of words of up to 500 letters of many scripts."""
+    words = st.text(st.characters(categories=("L", "Mn", "Nd", "P", "So")), min_size=1, max_size=500)
+    some = data.draw(st.lists(words, min_size=1, max_size=8))
+    text = " ".join(some * (2 + 2 * MAX_CHARACTERS * context_length // (1 + len(" ".join(some)))))
+    assert len(text) > MAX_CHARACTERS * context_length
+    ids = tokenizer.bpe.encode(text).ids[: context_length - 2]
+    assert tokenizer([text], context_length)[0].tolist() == [START_ID, *ids, END_ID]
+
+
+def test_the_cut_leaves_room_for_long_tokens():
+    """Words of 60 letters that are one token each."""
+    word = "antidisestablishmentarianism" * 2
+    tokenizer = Tokenizer.train([word] * 9, 400)
+    assert len(tokenizer.tokens(word)) == 1
+    ids = tokenizer([" ".join([word] * 1000)], 24)[0]
+    assert len(set(ids[1:23].tolist())) == 1 and tokenizer.decode(ids[:2]) == word
+
+
+LONG = ("a" * 10**6, "cat " * 250_000, " " * 10**6, "\0" * 10**6, "e\u0301" * 500_000, "-=" * 500_000)
+
+
+@pytest.mark.parametrize("text", LONG, ids=range(len(LONG)))
+def test_a_caption_of_a_million_characters_takes_no_time(tokenizer, text):
+    began = time.perf_counter()
+    ids = tokenizer([text] * 4, 24)
+    assert time.perf_counter() - began < 1.5
+    assert torch.equal(ids[0], ids[3]) and (ids[0, 1:23] > END_ID).sum() >= (22 if text.strip() else 1)
 
 
 @pytest.mark.parametrize("context_length", [0, 2])

@@ -107,12 +107,12 @@ assert (resize_matrix(8, 4) != 0).any(0).all()  # each of the 8 old places has a
 #
 # The papers state a **base rate** for 256 samples and multiply it by the batch: base × batch / 256. A batch twice as large makes
 # half as many steps, and each may be twice as long. So a recipe is a list of stages, each with samples, picture size, share of
-# the tokens, batch and base rate. `minclip/recipes.py` has the published ones. Here is CLIPA-v2's best H/14, and what each stage
+# the tokens, batch and base rate. `experiments/recipes.py` has the published ones. Here is CLIPA-v2's best H/14, and what each stage
 # does to the bill.
 
 # %%
 # NBVAL_CHECK_OUTPUT
-from minclip.recipes import RECIPES, learning_rate, recipe_cost
+from experiments.recipes import RECIPES, learning_rate, recipe_cost
 
 recipe = RECIPES["clipav2-h14-336"]
 costs = recipe_cost(recipe)

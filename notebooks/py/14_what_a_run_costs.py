@@ -33,7 +33,7 @@ import matplotlib.pyplot as plt
 import torch
 
 from minclip import cost
-from minclip.recipes import RECIPES, recipe_cost, shape_of
+from experiments.recipes import RECIPES, recipe_cost, shape_of
 
 plt.rcParams.update({"figure.figsize": (3.5, 2.5), "figure.dpi": 150, "font.size": 8})
 
@@ -148,7 +148,7 @@ print("the paper: ", cost.PUBLISHED["clipav2-h14-70"])
 assert abs(hours - cost.device_hours(cost.run_flops(h14, cost.CLIPA_H70))) < 1e-6
 
 # %% [markdown]
-# The recipes in `minclip/recipes.py` do this for every published row. (They count the loss as well: with 65,536 pairs in a batch,
+# The recipes in `experiments/recipes.py` do this for every published row. (They count the loss as well: with 65,536 pairs in a batch,
 # its B² is no longer nothing.) If one utilisation explained all rows, the last column would be constant. It is the share of an A100's
 # peak that the published hours amount to, by our count.
 
@@ -165,7 +165,7 @@ for recipe in (recipe for recipe in RECIPES.values() if recipe.published):
 # The H/14 rows come out within five percent, as they must: the 27 % were fitted to them. L/14 is 15 % off, and CLIPA's models on
 # eight A100s are 13 to 36 % off. All take longer than computed. Smaller matrices fill a device less well, which is a likely
 # reason: the narrowest tower, B/16, has the lowest share. A forecast of this kind is good to a factor of 1.5 or so, if somebody has
-# measured a similar run. `python -m minclip.recipes` prints
+# measured a similar run. `python -m experiments.recipes` prints
 # the same, stage by stage.
 #
 # ## 4. Thirty-nine times less than what?
@@ -176,7 +176,7 @@ for recipe in (recipe for recipe in RECIPES.values() if recipe.published):
 
 # %%
 # NBVAL_CHECK_OUTPUT
-from minclip.recipes import comparison_table
+from experiments.recipes import comparison_table
 
 openclip_g, openclip_h = cost.run_flops(cost.G14_CLS, cost.OPENCLIP_G), cost.run_flops(cost.H14_CLS, cost.OPENCLIP_H)
 print(f"bigG/14 over H/14 at 70 px:       {openclip_g / cost.run_flops(cost.H14, cost.CLIPA_H70):.1f}")
@@ -380,5 +380,5 @@ print(f"16 px against 32 px: {saved:.1f} times fewer FLOPs, {speeds[16] / speeds
 # - In section 8, set `BATCH` to 8 and to 512. Do images per second change? Small batches leave a device idle, too.
 #
 # **Next.** What is a trained CLIP good for? [15 · Zero-shot and prompts](15_zero_shot_and_prompts.ipynb) begins with names. And
-# `python -m minclip.recipes emoji --output_dir runs/clipa` trains what this notebook has only priced. Before:
+# `python -m experiments.recipes emoji --output_dir runs/clipa` trains what this notebook has only priced. Before:
 # [13 · Full-token fine-tuning](13_full_token_fine_tuning.ipynb).

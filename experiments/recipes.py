@@ -1,7 +1,7 @@
 """CLIPA's and CLIPA-v2's training recipes as data, what they cost, and one of ours that a laptop trains.
 
-    python -m minclip.recipes                                  # all of them: tokens, FLOPs, hours, dollars
-    python -m minclip.recipes emoji --output_dir runs/clipa    # its cost, then its stages, one after the other
+    python -m experiments.recipes                                  # all of them: tokens, FLOPs, hours, dollars
+    python -m experiments.recipes emoji --output_dir runs/clipa    # its cost, then its stages, one after the other
 
 Every recipe has the same form: most samples are seen with few tokens, the last few with many, at a lower learning
 rate, from the weights of the stage before.
@@ -290,7 +290,7 @@ def comparison_table() -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line: no recipe prints all; a recipe prints its cost and, with --output_dir, is trained."""
-    parser = ArgumentParser(prog="python -m minclip.recipes", description=__doc__.split("\n")[0])
+    parser = ArgumentParser(prog="python -m experiments.recipes", description=__doc__.split("\n")[0])
     parser.add_argument("recipe", nargs="?", help=", ".join(RECIPES))
     parser.add_argument("--output_dir", default="", help="train the recipe, each stage in a folder of its own here")
     parser.add_argument("--seed", type=int, default=0, help="fixes weights, batches, augmentation and masks")

@@ -308,7 +308,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if given.output_dir:
             for metrics in train_recipe(recipe, given.output_dir, seed=given.seed):
                 print(f"{metrics['max_steps']} steps in {metrics['train_seconds'] / 60:.1f} minutes")
-    except (ValueError, FileNotFoundError, FileExistsError, FloatingPointError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         raise SystemExit(f"error: {error}") from error
 
 

@@ -234,6 +234,14 @@ runpy.run_module("minclip.train", run_name="__main__", alter_sys=True)
 # Signals
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c_is_heard():
+    """Whatever has started pytest: a script's background job is born deaf to it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_ends_a_run_with_a_checkpoint(tmp_path, tiny_pairs, whole, capsys, number, code):
     handlers = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}

@@ -198,9 +198,10 @@ def test_an_assignment_as_a_student_gets_it(lab, folder):
     lab.screenshot("a1_hint", at=hint)
     lab.run_all()
     shown = [cell for cell in lab.read(len(cells)) if cell["code"]]
-    (place,) = [i for i, cell in enumerate(shown) if cell["errors"]]
-    assert "NotImplementedError" in shown[place]["errors"][0]
-    assert [bool(re.search(r"\d", cell["count"])) for cell in shown] == [i <= place for i in range(len(shown))]
+    # The first error stops what waits in the kernel's queue; what a slow browser sends after it still runs.
+    errors = {i: cell["errors"] for i, cell in enumerate(shown) if cell["errors"]}
+    assert errors and all("NotImplementedError" in text for texts in errors.values() for text in texts)
+    assert all(re.search(r"\d", cell["count"]) for cell in shown[: min(errors) + 1])
     lab.screenshot("a1_not_written_yet", at=lab.page.locator(ERRORS).first)
 
 

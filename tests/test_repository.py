@@ -56,6 +56,7 @@ def test_environment_installs_the_project_and_nothing_that_pyproject_does_not_na
 
 
 PAGES = [ROOT / name for name in ("README.md", "CLAIMS.md", "assignments/README.md", "data/README.md")]
+PAGES += sorted((ROOT / "docs").glob("*.md"))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -21,7 +21,7 @@ def test_memory_stays_flat(tmp_path):
 
 def test_a_leak_is_seen(tmp_path):
     kept = []
-    leak = lambda: kept.append(b"x" * 4_000_000)  # noqa: E731
+    leak = lambda: kept.append(b"x" * 12_000_000)  # noqa: E731
     judged = memory.judge(memory.watch(5, tmp_path, every=0.25, steps=60, after_step=leak)["samples"], 0.25)
     assert not judged["kept"] and judged["growth_percent"] > memory.QUICK_GROWTH, judged
 

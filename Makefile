@@ -12,7 +12,7 @@ help:
 	@echo "make reproduce  run the claims of CLAIMS.md again (one: CLAIM=siglip-bias-init; only the minutes: DRY=1)"
 	@echo "make bench      time the losses and the training against open_clip's (about 15 minutes)"
 	@echo "make assignments  make the students' notebooks from assignments/py/ (nbgrader)"
-	@echo "make soak       kills, hostile files and a long run, at length (about 50 minutes): the numbers of docs/guarantees.md"
+	@echo "make soak       kills, hostile files and a long run, at length (about 40 minutes): the numbers of docs/guarantees.md"
 	@echo "make notebooks  run every notebook again and keep its outputs"
 
 $(BIN)/python:

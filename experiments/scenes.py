@@ -1,4 +1,4 @@
-"""Runs on drawn scenes, whose captions are sentences in a grammar with known parts of speech (`minclip.shapes`).
+"""Runs on drawn scenes, whose captions are sentences in a grammar with known parts of speech (`experiments.shapes`).
 
 Two things are asked of a model that are the same question on emoji: what the largest object is (a noun, or an
 adjective, or both: classification), and which sentence belongs to which scene (retrieval).
@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from experiments.emoji import compute_device
+from experiments.shapes import COLORS, PART_OF_SPEECH, SHAPES, make_shapes
 from experiments.sweep import run_function
 from experiments.tokens import CAPTION_LENGTH, TOKENS, VERSION, World, fresh_model, short, train_stages
 from minclip.clip import CLIP
 from minclip.data import Pairs, plain
 from minclip.retrieval import recall_at_k
-from minclip.shapes import COLORS, PART_OF_SPEECH, SHAPES, make_shapes
 from minclip.syntax import RANKS
 from minclip.tokenizer import CaptionTokens, Tokenizer
 from minclip.zero_shot import embed_texts, top_k_accuracy

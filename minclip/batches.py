@@ -23,7 +23,7 @@ class BatchConfig:
     model: CLIPConfig = field(default_factory=CLIPConfig)
     augmentation: Augmentation = field(default_factory=Augmentation)
     data: str = "emoji"
-    """emoji (embedded), shapes (made on the spot), or a folder of parquet in the hub's layout"""
+    """emoji (embedded), or a file or folder of one's own (minclip.own_data)"""
     split: str = "train"
     """the split to train on"""
     batch_size: int = 256

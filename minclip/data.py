@@ -65,7 +65,7 @@ class Pairs:
 
 
 def load_pairs(name_or_path: str | Path, split: str = "train", image_size: int | None = None) -> Pairs:
-    """Load a dataset: `emoji` (embedded), `shapes` (made on the spot), or one's own files (`minclip.own_data`).
+    """Load a dataset: `emoji` (embedded), or one's own files (`minclip.own_data`).
 
     `image_size` brings all pictures to one size in pixels (default: as stored; one's own: as the first one, at most
     256). Pictures that cannot be read and empty captions in one's own files are left out: `skipped` of the result
@@ -74,16 +74,9 @@ def load_pairs(name_or_path: str | Path, split: str = "train", image_size: int |
     """
     if str(name_or_path) == "emoji":
         return Pairs(**sources.load_emoji(split, image_size=image_size))
-    if str(name_or_path) == "shapes":
-        from minclip.shapes import make_shapes
-
-        seed = {"train": 0, "test": 1}.get(split)
-        if seed is None:
-            raise ValueError(f"shapes has no split {split!r}; choose from train, test")
-        return make_shapes(20_000 if split == "train" else 2_000, seed, image_size=image_size or 32)
     if not Path(name_or_path).exists():
         raise FileNotFoundError(
-            f"unknown dataset {str(name_or_path)!r}: neither `emoji`, nor `shapes`, nor an existing file or folder"
+            f"unknown dataset {str(name_or_path)!r}: neither `emoji` nor an existing file or folder"
         )
     pairs = Pairs(**own_data.load_own_data(name_or_path, split, image_size))
     if pairs.skipped:

@@ -44,7 +44,7 @@ def evaluate(model: CLIP, tokenizer: Tokenizer, data: str) -> dict[str, dict]:
     pairs = load_if_there(data, "test")
     if pairs is None or not pairs.class_names:
         return {}
-    templates = ("{}",) if data == "shapes" else ("a photo of a {}",)
+    templates = ("a photo of a {}",)
     return {"test": evaluate_zero_shot(model, tokenizer, pairs, pairs.class_names, image_size, templates)}
 
 

@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from conftest import assert_close, assert_differ
 
 from experiments import emoji, scenes, tokens
+from experiments.shapes import PART_OF_SPEECH
 from experiments.sweep import complete
 from experiments.tokens import few, stage, tune
 from minclip.data import Pairs, plain
 from minclip.masking import resize
-from minclip.shapes import PART_OF_SPEECH
 from minclip.syntax import word_priority
 from minclip.tokenizer import END_ID, PAD_ID, START_ID, CaptionTokens, Tokenizer
 from minclip.towers import sincos_positions

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from minclip.shapes import (
+from experiments.shapes import (
     COLORS,
     PART_OF_SPEECH,
     PLURALS,

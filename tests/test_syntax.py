@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from experiments.shapes import PART_OF_SPEECH
 from minclip import syntax
-from minclip.shapes import PART_OF_SPEECH
 from minclip.syntax import RANKS, pos_table, word_priority
 
 DATA = Path(__file__).resolve().parents[1] / "data"

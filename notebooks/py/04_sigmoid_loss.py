@@ -251,7 +251,7 @@ except ImportError:
 from minclip.clip import CLIPConfig, build_clip
 from minclip.data import plain
 from minclip.optimizer import make_optimizer, set_learning_rate
-from minclip.shapes import make_shapes
+from experiments.shapes import make_shapes
 from minclip.softmax_loss import softmax_loss, uninformed_softmax_loss
 from minclip.tokenizer import Tokenizer
 

@@ -126,7 +126,7 @@ for line in ("cat face woman hand umbrella", "red hot curly wry dark", "running 
 #
 # ## 3. Sentences whose grammar we know
 #
-# The scenes of `minclip.shapes` come with sentences in a grammar of some forty words. Every word is one token, and its part of speech is
+# The scenes of `experiments.shapes` come with sentences in a grammar of some forty words. Every word is one token, and its part of speech is
 # known, so nothing has to be guessed. The same four ways, with two words left:
 
 # %%

@@ -8,9 +8,7 @@ its bigG/14 is an assumption there, marked as such.
 
 from experiments.claims import Claim
 from experiments.judging import below
-from experiments.sweep import run_function
-from experiments.verdicts import Check, default_verdict, effect_of, values
-from minclip.cost import (
+from experiments.published import (
     CLIPA_84_336,
     CLIPA_H70,
     H14,
@@ -18,10 +16,11 @@ from minclip.cost import (
     OPENCLIP_H,
     PUBLISHED,
     comparisons,
-    dollars,
     implied_rate,
-    run_flops,
 )
+from experiments.sweep import run_function
+from experiments.verdicts import Check, default_verdict, effect_of, values
+from minclip.cost import dollars, run_flops
 
 LIMIT, TIMES = 10_000, 39
 

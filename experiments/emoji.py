@@ -12,10 +12,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from experiments.supervised import train_image_tower
 from experiments.sweep import ROOT
 from minclip.checkpoint import write_atomically
 from minclip.data import Augmentation, Pairs, augment, load_pairs, plain
-from minclip.lit import cached_image_features, train_image_tower
+from minclip.lit import cached_image_features
 from minclip.resnet import ResNet
 from minclip.tokenizer import CaptionTokens, Tokenizer
 

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from experiments import published
 from minclip import cost, runs
 from minclip.clip import IMAGE_TOWERS, CLIPConfig
 from minclip.data import Pairs
@@ -47,7 +48,8 @@ class Stage:
 class Recipe:
     """Stages that follow each other, and the model that they train.
 
-    model: its image_size is the last stage's; each stage has its own. published: the row of `cost.PUBLISHED`, or "".
+    model: its image_size is the last stage's; each stage has its own. published: a row of
+    `experiments.published.PUBLISHED`, or "".
     """
 
     name: str
@@ -262,7 +264,7 @@ def table(recipes: Sequence[Recipe]) -> str:
                 f"| {recipe.name} | {stage.name} | {stage.image_tokens} + {stage.text_tokens} | {short(gigaflops)} "
                 f"| {stage.samples:,.0f} | {short(stage.hours)} | | {short(stage.dollars)} | |"
             )
-        row = cost.PUBLISHED.get(recipe.published)
+        row = published.PUBLISHED.get(recipe.published)
         hours, price = (sum(getattr(stage, key) for stage in stages) for key in ("hours", "dollars"))
         lines.append(
             f"| {recipe.name} | all | | | {sum(stage.samples for stage in stages):,.0f} "
@@ -283,8 +285,8 @@ def short(value: float | None) -> str:
 
 
 def comparison_table() -> str:
-    """`cost.comparisons` as a markdown table."""
-    rows = [f"| {ratio.compared} | {ratio.times:.1f} x | {ratio.by} |" for ratio in cost.comparisons()]
+    """`published.comparisons` as a markdown table."""
+    rows = [f"| {ratio.compared} | {ratio.times:.1f} x | {ratio.by} |" for ratio in published.comparisons()]
     return "\n".join(["| OpenCLIP to CLIPA | costs | counted by |", "|---|---|---|", *rows])
 
 

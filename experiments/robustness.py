@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from experiments.emoji import IMAGE_SIZE, compute_device, tokenised
+from experiments.supervised import train_classifier
 from experiments.sweep import run_function
 from experiments.transfer import (
     BENCHMARK,
@@ -30,7 +31,6 @@ from experiments.transfer import (
 from minclip.clip import CLIP
 from minclip.data import Augmentation, BatchOrder, Pairs, augment, plain, step_generator
 from minclip.few_shot import interpolate_weights
-from minclip.lit import train_classifier
 from minclip.probe import linear_probe
 from minclip.zero_shot import top_k_accuracy, zero_shot_weights
 

@@ -6,9 +6,11 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from experiments import published
+from experiments.published import PUBLISHED, Published
 from minclip import cost
 from minclip.clip import CLIP
-from minclip.cost import PUBLISHED, Phase, Published, Shape
+from minclip.cost import Phase, Shape
 from minclip.masking import mask_image
 from minclip.sigmoid_loss import sigmoid_loss
 from minclip.softmax_loss import softmax_loss
@@ -100,10 +102,10 @@ def test_flops_by_hand():
         (Shape(16, 768, 12, 512, 12, 512, "cls"), 224, 77, 35.13, 5.96),  # ViT-B-16
         (Shape(16, 1024, 24, 768, 12, 768, "cls"), 224, 77, 123.11, 13.30),  # ViT-L-16
         (Shape(14, 1024, 24, 768, 12, 768, "cls"), 336, 32, 381.92, 5.47),  # ViT-L-14-CLIPA-336
-        (cost.H14_CLS, 224, 77, 334.59, 47.09),  # ViT-H-14
-        (cost.H14_CLS, 336, 32, 781.45, 19.43),  # ViT-H-14-CLIPA-336
-        (cost.G14_CLS, 224, 77, 967.50, 97.86),  # ViT-bigG-14
-        (cost.G14_CLS, 336, 32, 2231.15, 40.44),  # ViT-bigG-14-CLIPA-336
+        (published.H14_CLS, 224, 77, 334.59, 47.09),  # ViT-H-14
+        (published.H14_CLS, 336, 32, 781.45, 19.43),  # ViT-H-14-CLIPA-336
+        (published.G14_CLS, 224, 77, 967.50, 97.86),  # ViT-bigG-14
+        (published.G14_CLS, 336, 32, 2231.15, 40.44),  # ViT-bigG-14-CLIPA-336
     ],
 )
 def test_our_count_is_open_clip_s(shape, image_size, text_tokens, image, text):
@@ -139,7 +141,7 @@ def test_steps_hours_and_dollars():
     assert cost.measured_hours(7200, 10, devices=8) == pytest.approx(1.6, abs=1e-10)
     assert cost.implied_utilisation(3.6e15, 2, peak=1e12) == pytest.approx(0.5, abs=1e-10)
     assert cost.dollars(8, 1.5) == 12
-    assert cost.implied_rate(Published(8, 12, 50, "")) == 1.5
+    assert published.implied_rate(Published(8, 12, 50, "")) == 1.5
 
 
 def test_the_papers_dollars_come_from_their_hours():
@@ -147,15 +149,15 @@ def test_the_papers_dollars_come_from_their_hours():
     assert off.keys() == {name for name in PUBLISHED if name.startswith("clipav2")}
     assert abs(off["clipav2-h14-70"]) < 0.5 and abs(off["clipav2-h14-84"]) < 0.5  # to the dollar
     assert 4 < off["clipav2-h14-336"] < 6 and 4 < off["clipav2-l14-336"] < 6  # both rows at 336 px: 5 dollars more
-    assert cost.implied_rate(PUBLISHED["clipav2-g14-336"]) == pytest.approx(1.645, abs=1e-4)  # another rate
+    assert published.implied_rate(PUBLISHED["clipav2-g14-336"]) == pytest.approx(1.645, abs=1e-4)  # another rate
 
 
 def test_their_hours_are_a_quarter_of_the_peak_by_our_count():
     rows = [
-        ("clipav2-h14-70", cost.H14, cost.CLIPA_H70),
-        ("clipav2-h14-84", cost.H14, cost.CLIPA_84_336[:2]),
-        ("clipav2-h14-336", cost.H14, cost.CLIPA_84_336),
-        ("clipav2-g14-336", cost.G14, cost.CLIPA_84_336),
+        ("clipav2-h14-70", published.H14, published.CLIPA_H70),
+        ("clipav2-h14-84", published.H14, published.CLIPA_84_336[:2]),
+        ("clipav2-h14-336", published.H14, published.CLIPA_84_336),
+        ("clipav2-g14-336", published.G14, published.CLIPA_84_336),
     ]
     for name, shape, phases in rows:
         share = cost.implied_utilisation(cost.run_flops(shape, phases), PUBLISHED[name].gpu_hours)
@@ -163,17 +165,20 @@ def test_their_hours_are_a_quarter_of_the_peak_by_our_count():
 
 
 def test_the_headline_beside_like_for_like():
-    times = [round(ratio.times, 1) for ratio in cost.comparisons()]
+    times = [round(ratio.times, 1) for ratio in published.comparisons()]
     assert times == [39, 43.1, 69.3, 33, 9.7, 10.8, 17.4, 15, 14.6, 2.4, 6.2]
-    h_to_h, samples, tokens = (ratio.times for ratio in cost.comparisons()[-3:])
+    h_to_h, samples, tokens = (ratio.times for ratio in published.comparisons()[-3:])
     assert h_to_h == pytest.approx(samples * tokens, abs=1e-10)
     implied = 39 * PUBLISHED["clipav2-h14-70"].gpu_hours  # A100-hours of OpenCLIP's bigG/14, if 39 is a ratio of hours
-    share = cost.implied_utilisation(cost.run_flops(cost.G14_CLS, cost.OPENCLIP_G), implied)
+    share = cost.implied_utilisation(cost.run_flops(published.G14_CLS, published.OPENCLIP_G), implied)
     assert share == pytest.approx(0.297, abs=5e-4)
-    pretraining = cost.CLIPA_84_336[0]
-    multiply_adds = pretraining.samples * cost.pair_flops(cost.G14, pretraining) / 2
+    pretraining = published.CLIPA_84_336[0]
+    multiply_adds = pretraining.samples * cost.pair_flops(published.G14, pretraining) / 2
     assert multiply_adds / 1e21 == pytest.approx(0.916, abs=5e-4)  # the review's 0.9
-    whole = [cost.run_flops(cost.G14_CLS, phases) / 3e21 for phases in (cost.OPENCLIP_G, cost.OPENCLIP_G_UNMASKED)]
+    whole = [
+        cost.run_flops(published.G14_CLS, phases) / 3e21
+        for phases in (published.OPENCLIP_G, published.OPENCLIP_G_UNMASKED)
+    ]
     assert whole == pytest.approx([25.64, 41.23], abs=5e-3)  # not its 29.8
 
 
@@ -214,4 +219,4 @@ def test_other_bad_input_is_named():
     with pytest.raises(ValueError, match="utilisation 27 is more than the device's peak"):
         cost.device_hours(1, utilisation=27)
     with pytest.raises(ValueError, match="the row of 444 GPU-hours names no price"):
-        cost.implied_rate(PUBLISHED["clipa-b16-i50-t16"])
+        published.implied_rate(PUBLISHED["clipa-b16-i50-t16"])

@@ -7,6 +7,7 @@ import torch
 from conftest import assert_close, assert_differ
 from torch import nn
 
+from experiments.supervised import train_classifier, train_image_tower
 from minclip.clip import CLIP
 from minclip.data import Augmentation, BatchOrder, Pairs, augment, plain, step_generator
 from minclip.lit import (
@@ -15,8 +16,6 @@ from minclip.lit import (
     cached_image_features,
     lock,
     start_towers,
-    train_classifier,
-    train_image_tower,
 )
 from minclip.optimizer import make_optimizer
 from minclip.resnet import ResNet

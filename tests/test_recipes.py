@@ -3,7 +3,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from experiments import recipes
+from experiments import published, recipes
 from experiments.recipes import RECIPES, Recipe, Stage
 from minclip import cost, runs
 from minclip.clip import CLIP, CLIPConfig
@@ -119,9 +119,9 @@ def test_the_device_and_the_price_can_be_chosen():
 
 def test_cost_counts_the_recipes_that_are_here():
     pairs = [
-        ("clipav2-h14-70", cost.H14, cost.CLIPA_H70),
-        ("clipav2-h14-84", cost.H14, cost.CLIPA_84_336[:2]),
-        ("clipav2-h14-336", cost.H14, cost.CLIPA_84_336),
+        ("clipav2-h14-70", published.H14, published.CLIPA_H70),
+        ("clipav2-h14-84", published.H14, published.CLIPA_84_336[:2]),
+        ("clipav2-h14-336", published.H14, published.CLIPA_84_336),
     ]
     for name, shape, phases in pairs:
         recipe = RECIPES[name]
@@ -130,7 +130,7 @@ def test_cost_counts_the_recipes_that_are_here():
         assert phases == tuple(
             cost.Phase(s.samples, s.image_size, s.text_tokens or length, s.image_keep) for s in recipe.stages
         )
-    assert {recipe.published for recipe in RECIPES.values() if recipe.published} <= cost.PUBLISHED.keys()
+    assert {recipe.published for recipe in RECIPES.values() if recipe.published} <= published.PUBLISHED.keys()
 
 
 def test_shapes_follow_the_defaults_of_the_model():

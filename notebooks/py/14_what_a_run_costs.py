@@ -32,8 +32,9 @@ from dataclasses import replace
 import matplotlib.pyplot as plt
 import torch
 
-from minclip import cost
+from experiments import published
 from experiments.recipes import RECIPES, recipe_cost, shape_of
+from minclip import cost
 
 plt.rcParams.update({"figure.figsize": (3.5, 2.5), "figure.dpi": 150, "font.size": 8})
 
@@ -144,8 +145,8 @@ pretrain = 12.8e9 * 3 * (cost.image_flops(h14, 70) + cost.text_flops(h14, 8))
 finetune = 512e6 * 3 * (cost.image_flops(h14, 224, keep=0.7) + cost.text_flops(h14, 32))
 hours = (pretrain + finetune) / (312e12 * 0.27) / 3600
 print(f"{pretrain:.2e} + {finetune:.2e} FLOPs: {hours:,.0f} A100-hours, {1.575 * hours:,.0f} dollars")
-print("the paper: ", cost.PUBLISHED["clipav2-h14-70"])
-assert abs(hours - cost.device_hours(cost.run_flops(h14, cost.CLIPA_H70))) < 1e-6
+print("the paper: ", published.PUBLISHED["clipav2-h14-70"])
+assert abs(hours - cost.device_hours(cost.run_flops(h14, published.CLIPA_H70))) < 1e-6
 
 # %% [markdown]
 # The recipes in `experiments/recipes.py` do this for every published row. (They count the loss as well: with 65,536 pairs in a batch,
@@ -155,7 +156,7 @@ assert abs(hours - cost.device_hours(cost.run_flops(h14, cost.CLIPA_H70))) < 1e-
 # %%
 # NBVAL_CHECK_OUTPUT
 for recipe in (recipe for recipe in RECIPES.values() if recipe.published):
-    row, costs = cost.PUBLISHED[recipe.published], recipe_cost(recipe)
+    row, costs = published.PUBLISHED[recipe.published], recipe_cost(recipe)
     flops, hours, price = (sum(getattr(c, key) for c in costs) for key in ("flops", "hours", "dollars"))
     paid = f"${row.dollars:,}" if row.dollars else "no price"
     print(f"{recipe.name:18s} {row.accuracy:.1f} %   ours {hours:5,.0f} h, ${price:6,.0f}   published {row.gpu_hours:5,} h, "
@@ -178,9 +179,9 @@ for recipe in (recipe for recipe in RECIPES.values() if recipe.published):
 # NBVAL_CHECK_OUTPUT
 from experiments.recipes import comparison_table
 
-openclip_g, openclip_h = cost.run_flops(cost.G14_CLS, cost.OPENCLIP_G), cost.run_flops(cost.H14_CLS, cost.OPENCLIP_H)
-print(f"bigG/14 over H/14 at 70 px:       {openclip_g / cost.run_flops(cost.H14, cost.CLIPA_H70):.1f}")
-print(f"H/14 over H/14 at 84 to 336 px:   {openclip_h / cost.run_flops(cost.H14, cost.CLIPA_84_336):.1f}\n")
+openclip_g, openclip_h = cost.run_flops(published.G14_CLS, published.OPENCLIP_G), cost.run_flops(published.H14_CLS, published.OPENCLIP_H)
+print(f"bigG/14 over H/14 at 70 px:       {openclip_g / cost.run_flops(published.H14, published.CLIPA_H70):.1f}")
+print(f"H/14 over H/14 at 84 to 336 px:   {openclip_h / cost.run_flops(published.H14, published.CLIPA_84_336):.1f}\n")
 print(comparison_table())
 
 # %% [markdown]
@@ -214,7 +215,7 @@ def draw_line(name, label, color, style):
     plt.plot(*zip(*(at_size(recipe, side * patch) for side in range(2, 17))), ls=style[1:], color=color, lw=1.2, label=label)
     same = (r for r in RECIPES.values() if r.published and shape_of(r.model) == shape_of(recipe.model))
     for other in same:
-        hours = cost.PUBLISHED[other.published].gpu_hours / sum(s.samples for s in other.stages) * 1e9
+        hours = published.PUBLISHED[other.published].gpu_hours / sum(s.samples for s in other.stages) * 1e9
         plt.plot(recipe_cost(other)[0].image_tokens, hours, style[0], color=color, ms=5, mec="black")
 
 
@@ -260,7 +261,7 @@ print(answer(claim, read_result("clipav2-cost")))  # raises an error if the verd
 
 # %%
 NAMES = {"B/16": "clipa-b16-i50-t16", "L/16": "clipa-l16-i17-t16", "L/14": "clipav2-l14-336", "H/14": "clipav2-h14-84"}
-MODELS = {label: shape_of(RECIPES[name].model) for label, name in {**NAMES, "emoji": "emoji"}.items()} | {"bigG/14": cost.G14}
+MODELS = {label: shape_of(RECIPES[name].model) for label, name in {**NAMES, "emoji": "emoji"}.items()} | {"bigG/14": published.G14}
 
 
 def bill(model="H/14", size=70, keep=1.0, text=8, samples=12.8, peak=312, utilisation=0.27, rate=1.575):
@@ -373,7 +374,7 @@ print(f"16 px against 32 px: {saved:.1f} times fewer FLOPs, {speeds[16] / speeds
 #
 # - In section 1, add a block with N = 6 · 1280 tokens of width 1280 to the table. Half of its cost is with N². From which picture
 #   size on does H/14 get there?
-# - In section 4, OpenCLIP's mask is an assumption. Replace `cost.OPENCLIP_G` by `cost.OPENCLIP_G_UNMASKED`. How much of a
+# - In section 4, OpenCLIP's mask is an assumption. Replace `published.OPENCLIP_G` by `published.OPENCLIP_G_UNMASKED`. How much of a
 #   headline hangs on what a model card does not say?
 # - In section 7, plan a run for 100 dollars. What is the largest model that sees a billion samples for it, and with how many tokens? Then
 #   look into notebook 13 for what that would do to its accuracy.

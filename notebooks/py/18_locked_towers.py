@@ -64,7 +64,7 @@ claims = load_claims()  # also puts the repository's experiments/ on Python's pa
 # %%
 # NBVAL_CHECK_OUTPUT
 from experiments.common import SCRATCH_BASE, scratch_model, train_from_scratch, train_on_features
-from minclip.lit import DESIGNS, cached_image_features, lock, start_towers, train_classifier
+from minclip.lit import DESIGNS, cached_image_features, lock, start_towers
 
 setting = complete(train_from_scratch, {**SCRATCH_BASE, "loss": "softmax", "steps": 60})  # of the claim
 donor = scratch_model(setting, 1).image_tower  # stands for somebody's tower
@@ -185,8 +185,8 @@ assert max(drift["minclip.lit.lock"]) < 1e-6 and min(drift["requires_grad only"]
 # born with, all drawings get nearly the same feature, and it would fail for that reason alone.
 
 # %%
-from experiments.lit_lock import BUDGETS
 from experiments.scoring import evaluate, few_shot
+from experiments.supervised import train_classifier
 
 SPLITS = ("train", *TEST_SPLITS)
 tower = train_classifier(emoji("train"), IMAGE_SIZE, width=16, steps=400, batch_size=128, seed=100)[0]
@@ -221,6 +221,7 @@ with torch.no_grad():
 
 # %%
 from experiments.fit import make_model
+from experiments.lit_lock import BUDGETS
 from minclip.lit import CachedImages
 
 train_features = features["trained"]["train"]

@@ -2,7 +2,7 @@
 
     python benchmarks/masking.py            # two minutes; writes results/bench_masking.json
 
-Two things take turns: the image tower alone, forward and backward, beside what `minclip.cost` counts for it; and the
+Two things take turns: the image tower alone, forward and backward, beside what `experiments.cost` counts for it; and the
 whole step of `train.py`, from stored pictures to moved weights. The rest of a step (augmentation, text tower, loss,
 optimizer) does not depend on the image tokens, so the whole gains less than the tower. Medians of ratios within one
 repetition, so that a busy machine slows both sides.
@@ -20,11 +20,11 @@ from common import machine
 from losses import stopwatch
 from training_peers import autocast, emoji
 
+from experiments.cost import image_flops
 from experiments.recipes import shape_of
 from minclip.batches import make_batch, tokenise
 from minclip.checkpoint import write_json
 from minclip.clip import CLIPConfig, build_clip
-from minclip.cost import image_flops
 from minclip.data import BatchOrder
 from minclip.grad_cache import cached_step
 from minclip.masking import mask_image

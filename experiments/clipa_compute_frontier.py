@@ -4,7 +4,7 @@ The runs of `clipa_image_tokens` against what they cost, the short stage with al
 all tokens, of three widths, make a line: accuracy against the logarithm of FLOPs, straight between them. A run with
 fewer tokens is compared with that line at its own price, and with the ends of the line where it is cheaper or dearer
 than those. All runs have the same steps, so the line is not what an optimal use of compute would give. FLOPs are
-counted (`minclip.cost`), seconds measured on one thread beside other work.
+counted (`experiments.cost`), seconds measured on one thread beside other work.
 """
 
 import math

@@ -1,12 +1,13 @@
 """What CLIPA-v2's best known runs cost: under 10,000 dollars, 39 times less compute? (CLIPA-v2, abstract and Table 1)
 
 Arithmetic, not training: nothing is random, so every seed gives the same numbers. Dollars are the paper's GPU-hours
-times the rate that its other row implies. Compute is counted (`minclip.cost`: matrix products of both towers, all
+times the rate that its other row implies. Compute is counted (`experiments.cost`: matrix products of both towers, all
 phases): OpenCLIP's bigG/14 against CLIPA's H/14, as the headline has it, and H/14 against H/14. How OpenCLIP masked
 its bigG/14 is an assumption there, marked as such.
 """
 
 from experiments.claims import Claim
+from experiments.cost import dollars, run_flops
 from experiments.judging import below
 from experiments.published import (
     CLIPA_84_336,
@@ -20,7 +21,6 @@ from experiments.published import (
 )
 from experiments.sweep import run_function
 from experiments.verdicts import Check, default_verdict, effect_of, values
-from minclip.cost import dollars, run_flops
 
 LIMIT, TIMES = 10_000, 39
 
@@ -63,7 +63,7 @@ CLAIM = Claim(
     figure="Abstract, Table 1",
     statement="81.1 % on ImageNet costs less than 10,000 dollars and about 39 times less compute than OpenCLIP's best.",
     paper_numbers="H/14: 5,920 A100-hours, $9,324, 81.1 %; with 84 and 336 pixels 8,640, $13,613, 81.8 %; 39 x less",
-    data="no data: published hours and prices, and FLOPs counted by `minclip.cost`",
+    data="no data: published hours and prices, and FLOPs counted by `experiments.cost`",
     settings=SETTINGS,
     run=count_cost,
     rule="The published hours at the rate that the paper's other row implies are under 10,000 dollars, and OpenCLIP's "

@@ -13,13 +13,13 @@ import torch
 import torch.nn.functional as F
 
 from experiments.emoji import IMAGE_SIZE, compute_device, tokenised
+from experiments.probe import linear_probe
 from experiments.sweep import ROOT, write_lines
 from experiments.tasks import LABELLED, labelled_tower
 from experiments.transfer import CLIPS, pretrained_clip, shared_features, tower_features
 from experiments.verdicts import effect_of
 from minclip.data import Pairs, load_pairs, step_generator
 from minclip.lit import cached_image_features
-from minclip.probe import linear_probe
 from minclip.runs import device_name
 from minclip.zero_shot import classify, top_k_accuracy, zero_shot_weights
 

@@ -6,7 +6,7 @@ docs/PRETRAINED.md, names of checkpoints. [LAION] laion.ai/blog/giant-openclip. 
 
 from dataclasses import dataclass, replace
 
-from minclip.cost import Phase, Shape, run_flops
+from experiments.cost import Phase, Shape, run_flops
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments import published
-from minclip import cost, runs
+from experiments import cost, published
+from minclip import runs
 from minclip.clip import IMAGE_TOWERS, CLIPConfig
 from minclip.data import Pairs
 

@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from experiments.emoji import IMAGE_SIZE, compute_device, tokenised
+from experiments.few_shot import interpolate_weights
+from experiments.probe import linear_probe
 from experiments.supervised import train_classifier
 from experiments.sweep import run_function
 from experiments.transfer import (
@@ -30,8 +32,6 @@ from experiments.transfer import (
 )
 from minclip.clip import CLIP
 from minclip.data import Augmentation, BatchOrder, Pairs, augment, plain, step_generator
-from minclip.few_shot import interpolate_weights
-from minclip.probe import linear_probe
 from minclip.zero_shot import top_k_accuracy, zero_shot_weights
 
 ARTISTS = (BENCHMARK, NEAR, FAR)  # the first is what supervised models and probes learn from

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from experiments.emoji import tokenised
+from experiments.few_shot import draw_shots, fit_linear, interpolate_weights, tip_adapter, tune_tip_adapter
 from experiments.sweep import run_function
 from experiments.transfer import (
     BENCHMARK,
@@ -19,7 +20,6 @@ from experiments.transfer import (
     subgroups,
 )
 from minclip.data import step_generator
-from minclip.few_shot import draw_shots, fit_linear, interpolate_weights, tip_adapter, tune_tip_adapter
 from minclip.zero_shot import top_k_accuracy, zero_shot_weights
 
 SHOTS = (1, 2, 4, 8, MOST_SHOTS)

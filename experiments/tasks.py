@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from experiments.emoji import IMAGE_SIZE, compute_device, emoji, kept, tokenised
+from experiments.probe import linear_probe
 from experiments.supervised import train_image_tower
 from experiments.sweep import run_function
 from experiments.transfer import (
@@ -27,7 +28,6 @@ from experiments.transfer import (
 )
 from minclip.data import Pairs, step_generator
 from minclip.lit import cached_image_features
-from minclip.probe import linear_probe
 from minclip.resnet import ResNet
 from minclip.zero_shot import classify, top_k_accuracy, zero_shot_weights
 

@@ -15,12 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from experiments.common import SHARED
+from experiments.cost import Phase, Shape, run_flops
 from experiments.emoji import CONTEXT_LENGTH, TEST_SPLITS, compute_device, kept, tokenised
 from experiments.fit import fit, make_model
 from experiments.scoring import evaluate
 from experiments.sweep import run_function
 from minclip.clip import CLIP
-from minclip.cost import Phase, Shape, run_flops
 from minclip.data import Augmentation, Pairs, augment, load_pairs, plain, step_generator
 from minclip.masking import mask_image, mask_text, resize
 from minclip.syntax import word_priority
@@ -89,7 +89,7 @@ TEXT_TOKENS = 8  # of a name, about, start and end counted; `flops_of` needs a n
 
 
 def flops_of(setting: dict) -> float:
-    """Training FLOPs of both towers through all stages of a complete setting (`minclip.cost`)."""
+    """Training FLOPs of both towers through all stages of a complete setting (`experiments.cost`)."""
     keys = ("patch_size", "image_width", "image_layers", "text_width", "text_layers", "embed_dim")
     shape = Shape(*(setting[key] for key in keys))
     phases = [

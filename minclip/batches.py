@@ -4,6 +4,8 @@ All of it is drawn for the whole batch from (seed, step), then cut to this proce
 processes nor the micro-batch size changes what a picture looks like or which of its tokens stay.
 """
 
+import math
+import warnings
 from dataclasses import dataclass, field
 
 import torch
@@ -12,6 +14,7 @@ from torch import Tensor
 from minclip.clip import CLIPConfig
 from minclip.data import Augmentation, BatchOrder, Pairs, augment, step_generator
 from minclip.masking import IMAGE_STRATEGIES, TEXT_STRATEGIES, image_token_budget, mask_image, mask_text
+from minclip.sources import Reading
 from minclip.syntax import word_priority
 from minclip.tokenizer import CaptionTokens, Tokenizer
 
@@ -23,9 +26,10 @@ class BatchConfig:
     model: CLIPConfig = field(default_factory=CLIPConfig)
     augmentation: Augmentation = field(default_factory=Augmentation)
     data: str = "emoji"
-    """emoji (embedded), or a file or folder of one's own (minclip.own_data)"""
+    """emoji (embedded), a file or folder of one's own, a recipe or a data set of the hub (minclip.hub_data)"""
     split: str = "train"
     """the split to train on"""
+    reading: Reading = field(default_factory=Reading)
     batch_size: int = 256
     """pairs a step, over all processes"""
     first_caption: float = 0.8
@@ -50,9 +54,13 @@ class BatchConfig:
 
 def check_batches(config: BatchConfig) -> None:
     """Raise ValueError for settings of batches that no run can have, at any of its picture sizes."""
-    for name in ("batch_size", "max_steps"):
-        if getattr(config, name) < 1:
-            raise ValueError(f"{name} is {getattr(config, name)}; it must be at least 1")
+    for name, value in {**vars(config), **vars(config.reading)}.items():
+        if name in ("batch_size", "max_steps", "window", "window_passes", "workers") and value < 1:
+            raise ValueError(f"{name} is {value}; it must be at least 1")
+    if config.reading.streaming and (config.data == "emoji" or config.reading.window < 2 * config.batch_size):
+        raise ValueError("streaming needs a --window of two batches or more, and --data other than emoji (in memory)")
+    if not all("{}" in template for template in config.reading.templates):
+        raise ValueError(f"templates {list(config.reading.templates)} must each hold {{}} where the class's name goes")
     for name, known in (("image_masking", IMAGE_STRATEGIES), ("text_masking", TEXT_STRATEGIES)):
         if getattr(config, name) not in known:
             raise ValueError(f"unknown {name} {getattr(config, name)!r}; choose from {', '.join(known)}")
@@ -94,8 +102,25 @@ def image_size_at(config: BatchConfig, step: int) -> int:
 
 def tokenise(pairs: Pairs, tokenizer: Tokenizer, config: BatchConfig) -> CaptionTokens:
     """All captions of `pairs` as ids, and with the ranks of their words if the masking of text goes by those."""
-    ranked = config.text_tokens and config.text_masking == "syntax"
-    return CaptionTokens(pairs.captions, tokenizer, config.model.context_length, word_priority if ranked else None)
+    priority = word_priority if config.text_tokens and config.text_masking == "syntax" else None
+    padded = config.model.text_pool == "last"
+    return CaptionTokens(pairs.captions, tokenizer, config.model.context_length, priority, padded)
+
+
+def fair_groups(pairs: Pairs, batch_size: int) -> Tensor:
+    """Groups `[N]` for BatchOrder: those of `pairs`, but each picture is its own where captions only name a class.
+
+    A batch larger than the number of classes is wanted there, and must show some of them twice: a warning says what
+    that means. Where captions say more than a class, BatchOrder refuses such a batch.
+    """
+    labels, groups = pairs.labels.tolist(), pairs.groups.tolist()
+    n = len(set(labels))
+    if min(labels) < 0 or not n == len(set(groups)) == len(set(zip(labels, groups))) < batch_size <= len(pairs):
+        return pairs.groups
+    said = f"captions name {n} classes only: of a batch of {batch_size}, many pictures have the same, which the loss"
+    floor = math.log(batch_size / n)
+    warnings.warn(f"{said} calls wrong for one another (softmax cannot fall below {floor:.2f})", stacklevel=2)
+    return torch.arange(len(pairs))
 
 
 def make_batch(
@@ -115,7 +140,8 @@ def make_batch(
     uniform = lambda width, key: torch.rand(  # noqa: E731
         config.batch_size, width, generator=step_generator(config.seed, key, step), dtype=torch.float64
     )[local]  # [B / n, width]
-    rows, draw = order.indices(step)[local], uniform(17, 3)
+    rows, draw = order.indices(step), uniform(17, 3)
+    rows = rows[local] if len(rows) == config.batch_size else rows  # a stream's order has this process's alone
     size = image_size_at(config, step)
     images = augment(pairs.images_for(size)[rows].to(device), size, draw[:, :16], config.augmentation)
     images = images.contiguous(memory_format=torch.channels_last)

@@ -81,10 +81,18 @@ def load_state(folder: str | Path) -> dict | None:
 
 
 def read_state(file: Path) -> dict:
-    """The state in one file. Only tensors and plain values are unpickled, so a checkpoint cannot run code.
+    """The state in one file. Raises an error for whatever `save_state` does not write, as a state of another step."""
+    state = read_pickle(file)
+    if not isinstance(state, dict) or file.name != f"step_{state.get('step'):08d}.pt":
+        raise ValueError("it is no state of this step")
+    return state
 
-    Raises an error for whatever `save_state` does not write: a damaged file, one that unpacks to more than its own
-    size, a pickle that names anything but tensors, a state of another step.
+
+def read_pickle(file: Path) -> object:
+    """What torch.save wrote. Only tensors and plain values are unpickled, so it cannot run code.
+
+    Raises an error for a damaged file, one that unpacks to more than its own size, and a pickle that names anything
+    but tensors.
     """
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
@@ -95,11 +103,9 @@ def read_state(file: Path) -> dict:
         pickles = (pickletools.genops(archive.read(entry)) for entry in entries if entry.filename.endswith(".pkl"))
         named = {str(name) for pickle in pickles for operation, name, _ in pickle if "GLOBAL" in operation.name}
         if strange := [name for name in named if not MAY_NAME.fullmatch(name)]:
-            raise ValueError(f"it names {strange}, no part of a state")  # torch admits bytearray, of any length
-    state = torch.load(file, map_location="cpu", weights_only=True)
-    if not isinstance(state, dict) or file.name != f"step_{state.get('step'):08d}.pt":
-        raise ValueError("it is no state of this step")
-    return state
+            hint = "of TorchScript, which holds code, torch.jit.load(file).state_dict() can be saved"
+            raise ValueError(f"it names {strange}, no part of a state; {hint}")  # torch admits bytearray, of any length
+    return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def cut_log(path: str | Path, step: int) -> list[dict]:

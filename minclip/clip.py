@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from minclip.checkpoint import write_atomically, write_json
+from minclip.hub import HubModel, download, read_json
 from minclip.resnet import ResNet
-from minclip.towers import TextTransformer, VisionTransformer, fit_positions, fit_text_positions
+from minclip.towers import ACTIVATIONS, TextTransformer, VisionTransformer, fit_positions, fit_text_positions
 
 IMAGE_TOWERS = {"resnet": (32, (1, 1, 1)), "vit": (128, (4,))}  # default width and layers
 LOSSES = ("softmax", "sigmoid")
@@ -24,14 +25,19 @@ MAX_LOGIT_SCALE = math.log(100)  # CLIP section 2.5: more than 100 made training
 MAX_PARAMETERS = 2_000_000_000  # 8 GB in float32
 MAX_PATCHES = 128 * 128
 MAX_STAGES, MAX_LAYERS = 8, 128
-MAX_CONFIG, MAX_HEADER = 2**20, 2**22  # bytes of config.json, and of the list of tensors in model.safetensors
+MAX_HEADER = 2**22  # bytes of the list of tensors in model.safetensors; of a config.json `read_json` takes 2**20
+HALF, RGB = (0.5, 0.5, 0.5), "three numbers from 0.001 to 1, with a decimal point"
 ALLOWED = {
     "image_tower": tuple(IMAGE_TOWERS), "loss": LOSSES, "image_size": range(1, 1025), "image_width": range(16_385),
     "image_layers": (f"lists of at most {MAX_STAGES} whole numbers that sum to at most {MAX_LAYERS}",),
     "stem_stride": (1, 2, 4), "norm": ("batch", "group"), "patch_size": range(1, 257),
-    "image_pool": ("cls", "mean", "map"), "image_positions": ("learned", "sincos"), "context_length": range(1, 16_385),
-    "vocab_size": range(3, 2_000_001), "text_width": range(1, 16_385), "text_layers": range(1, MAX_LAYERS + 1),
-    "heads": range(1, 257), "embed_dim": range(1, 16_385), "dropout": ("numbers from 0 to under 1",),
+    "image_pool": ("cls", "mean", "map", "cls_mean"), "image_positions": ("learned", "sincos"),
+    "context_length": range(1, 16_385), "vocab_size": range(3, 2_000_001), "text_width": range(1, 16_385),
+    "text_layers": range(1, MAX_LAYERS + 1), "heads": range(1, 257), "embed_dim": range(1, 16_385),
+    "dropout": ("numbers from 0 to under 1",), "image_heads": range(257), "image_hidden": range(65_537),
+    "text_hidden": range(65_537), "activation": tuple(ACTIVATIONS), "norm_eps": (1e-5, 1e-6),
+    "image_norms": ("both", "after"), "text_pool": ("eos", "last"), "projection_bias": ("none", "image", "text"),
+    "image_mean": (RGB,), "image_std": (RGB,),
 }  # fmt: skip
 
 
@@ -73,25 +79,50 @@ class CLIPConfig:
     """dimensions of the shared space"""
     dropout: float = 0.0
     """dropout inside the transformers"""
+    # From here on for published weights: ours have the defaults.
+    image_heads: int = 0
+    """attention heads of the ViT; 0 for `heads`"""
+    image_hidden: int = 0
+    """width of the MLPs inside the ViT's blocks; 0 for four times the ViT's"""
+    text_hidden: int = 0
+    """width of the MLPs inside the text transformer's blocks; 0 for four times the transformer's"""
+    activation: str = "gelu"
+    """of the MLPs: gelu, quick_gelu (OpenAI) or gelu_tanh (SigLIP)"""
+    norm_eps: float = 1e-5
+    """what the transformers' norms add to a variance: 1e-5, or 1e-6 (SigLIP)"""
+    image_norms: str = "both"
+    """the ViT's norms outside its blocks: both (CLIP), or only the one after them (SigLIP, CLIPA)"""
+    text_pool: str = "eos"
+    """eos: causal, pooled at the end token (CLIP); last: every token sees all, the last is pooled (SigLIP, CLIPA)"""
+    projection_bias: str = "none"
+    """which projection has a bias: none, image (CLIP's ResNets) or text (SigLIP)"""
+    image_mean: tuple[float, float, float] = HALF
+    """mean of each colour, from 0 to 1, that `CLIP.encode_image` takes off"""
+    image_std: tuple[float, float, float] = HALF
+    """standard deviation of each colour, by which it then divides"""
 
 
-class CLIP(nn.Module):
+class CLIP(nn.Module, HubModel):
     """An image tower and a text tower, each followed by a linear projection into one space.
 
-    The towers return `[B, tower.output_dim]`. The projections have no bias and no hidden layer (CLIP
-    section 2.3). `logit_scale` is the log inverse temperature; `logit_bias` exists for the sigmoid loss
-    only, since a parameter that no loss uses would stop DistributedDataParallel.
+    The towers return `[B, tower.output_dim]`. The projections have no hidden layer and, as in CLIP section 2.3, no
+    bias; some published weights have one. `logit_scale` is the log inverse temperature; `logit_bias` exists for the
+    sigmoid loss only, since a parameter that no loss uses would stop DistributedDataParallel.
     """
 
     def __init__(
-        self, image_tower: nn.Module, text_tower: nn.Module, embed_dim: int = 256, loss: str = "softmax"
-    ) -> None:
+        self, image_tower: nn.Module, text_tower: nn.Module, embed_dim: int = 256, loss: str = "softmax",
+        projection_bias: str = "none", image_mean: tuple[float, ...] = HALF, image_std: tuple[float, ...] = HALF,
+    ) -> None:  # fmt: skip
         super().__init__()
         if loss not in LOSSES:
             raise ValueError(f"unknown loss {loss!r}; choose from {', '.join(LOSSES)}")
         self.image_tower, self.text_tower, self.loss = image_tower, text_tower, loss
-        self.image_projection = nn.Linear(image_tower.output_dim, embed_dim, bias=False)
-        self.text_projection = nn.Linear(text_tower.output_dim, embed_dim, bias=False)
+        self.image_projection = nn.Linear(image_tower.output_dim, embed_dim, projection_bias == "image")
+        self.text_projection = nn.Linear(text_tower.output_dim, embed_dim, projection_bias == "text")
+        # (x / 2 + 1/2 - mean) / std of a picture in [-1, 1] is x gain + shift; None for ours, which stay as they are
+        self.colours = [[0.5 / std, (0.5 - mean) / std] for mean, std in zip(image_mean, image_std)]
+        self.colours = None if self.colours == [[1, 0]] * 3 else self.colours
         for projection in (self.image_projection, self.text_projection):
             nn.init.normal_(projection.weight, std=projection.in_features**-0.5)
         # CLIP: temperature 0.07. SigLIP: t' = log 10 and b = -10, so that at the start the many
@@ -107,6 +138,9 @@ class CLIP(nn.Module):
         """
         if kept is not None and not isinstance(self.image_tower, VisionTransformer):
             raise ValueError("only a ViT can leave out patches; use --image_tower vit, or --image_keep 1")
+        if self.colours:
+            gain, shift = images.new_tensor(self.colours).T[..., None, None]  # each [3, 1, 1]
+            images = images * gain + shift
         features = self.image_tower(images) if kept is None else self.image_tower(images, kept)  # [B, W]
         return F.normalize(at_least_float32(self.image_projection(features)), dim=-1)
 
@@ -119,8 +153,12 @@ class CLIP(nn.Module):
         scalars = [self.logit_scale] if self.logit_bias is None else [self.logit_scale, self.logit_bias]
         return self.encode_image(images, kept), self.encode_text(ids), *scalars
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write `model.safetensors` and, under the key `model` of `config.json`, the shape (see `build_clip`)."""
+    def save_pretrained(self, folder: str | Path, **hub: object) -> None:
+        """Write `model.safetensors` and, under the key `model` of `config.json`, the shape (see `build_clip`).
+
+        hub: arguments of huggingface_hub's mixin. With any, such as `model_card_kwargs={"title": ...}`, a card for
+        people (README.md) and `self.tokenizer`, if there is one, are written, too. `push_to_hub(repo_id)` passes some.
+        """
         from safetensors.torch import save_file
 
         folder = Path(folder)
@@ -129,16 +167,22 @@ class CLIP(nn.Module):
         write_atomically(folder / "model.safetensors", lambda part: save_file(tensors, part))
         known = json.loads((folder / "config.json").read_text()) if (folder / "config.json").exists() else {}
         write_json(folder / "config.json", {**known, "model": asdict(self.config)})
+        if hub:
+            card = self.generate_model_card(**(hub.get("model_card_kwargs") or {}))
+            write_atomically(folder / "README.md", lambda part: part.write_text(str(card), encoding="utf-8"))
+        if hub and self.tokenizer:
+            self.tokenizer.save(folder / "tokenizer.json")
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> "CLIP":
         """Load what `save_pretrained` or a training run wrote. Nothing that is read can run code.
 
-        Refused with FileNotFoundError or ValueError, which name the file and what is wrong in it: settings that are
-        unknown, of another type or out of bounds; more than MAX_PARAMETERS; weights that are no safetensors, do not
-        fit the settings, or are not finite. Pickled weights are never opened. Memory: at most twice the weights'.
+        folder: one of this machine, or a repository of the hub (`download`). Refused with FileNotFoundError or
+        ValueError, which name the file and what is wrong in it: settings that are unknown, of another type or out of
+        bounds; more than MAX_PARAMETERS; weights that are no safetensors, do not fit the settings, or are not finite.
+        Pickled weights are never opened. Memory: at most twice the weights'.
         """
-        folder = Path(folder)
+        folder = download(folder, ("config.json", "model.safetensors"))
         pickles = [file.name for file in folder.glob("*") if file.suffix in (".bin", ".pt", ".pth", ".pkl", ".ckpt")]
         for name in ("config.json", "model.safetensors"):
             if not (folder / name).is_file():
@@ -175,13 +219,14 @@ def build_clip(config: CLIPConfig) -> CLIP:
         image_tower = ResNet(c.image_size, c.image_layers, c.image_width, c.stem_stride, c.norm)
     else:
         image_tower = VisionTransformer(
-            c.image_size, c.patch_size, c.image_width, sum(c.image_layers), c.heads, c.image_pool, c.dropout,
-            c.image_positions,
+            c.image_size, c.patch_size, c.image_width, sum(c.image_layers), c.image_heads or c.heads, c.image_pool,
+            c.dropout, c.image_positions, c.image_norms, hidden=c.image_hidden, activation=c.activation, eps=c.norm_eps,
         )  # fmt: skip
     text_tower = TextTransformer(
-        c.vocab_size, c.context_length, c.text_width, c.text_layers, c.heads, dropout=c.dropout
-    )
-    model = CLIP(image_tower, text_tower, c.embed_dim, c.loss)
+        c.vocab_size, c.context_length, c.text_width, c.text_layers, c.heads, c.text_pool == "eos", c.text_pool,
+        c.dropout, hidden=c.text_hidden, activation=c.activation, eps=c.norm_eps,
+    )  # fmt: skip
+    model = CLIP(image_tower, text_tower, c.embed_dim, c.loss, c.projection_bias, c.image_mean, c.image_std)
     model.config = c
     return model
 
@@ -194,6 +239,9 @@ def check_shape(shape: dict) -> None:
         known = ALLOWED[key]
         if key == "dropout":
             fits = type(value) in (int, float) and 0 <= value < 1
+        elif known == (RGB,):
+            fits = type(value) in (list, tuple) and len(value) == 3
+            fits = fits and all(type(n) is float and 1e-3 <= n <= 1 for n in value)
         elif key == "image_layers":
             fits = type(value) in (list, tuple) and len(value) <= MAX_STAGES and all(type(n) is int for n in value)
             fits = fits and min(value, default=1) > 0 and sum(value) <= MAX_LAYERS
@@ -216,11 +264,9 @@ class Unfilled(TorchFunctionMode):
 def read_shape(file: Path) -> CLIP:
     """The model that a `config.json` describes, on the meta device: shapes, no memory. Raises ValueError."""
     try:
-        if file.stat().st_size > MAX_CONFIG:
-            raise ValueError(f"it is larger than {MAX_CONFIG:,} bytes")
-        shape = json.loads(file.read_text(encoding="utf-8"))["model"]
-        check_shape(shape)
-        config = CLIPConfig(**{**shape, "image_layers": tuple(shape.get("image_layers", ()))})
+        content = read_json(file)
+        check_shape(shape := content["model"])
+        config = CLIPConfig(**{key: tuple(value) if type(value) is list else value for key, value in shape.items()})
         if config.image_tower == "vit" and (config.image_size // config.patch_size) ** 2 > MAX_PATCHES:
             raise ValueError(f"it asks for pictures of more than {MAX_PATCHES:,} patches")
         with torch.device("meta"), Unfilled():
@@ -229,6 +275,7 @@ def read_shape(file: Path) -> CLIP:
             raise ValueError(f"it asks for {count:,} parameters; MAX_PARAMETERS is {MAX_PARAMETERS:,}")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{file} does not describe a minclip model ({error})") from error
+    model.trained = content["train"] if isinstance(content.get("train"), dict) else {}
     return model
 
 

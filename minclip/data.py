@@ -7,13 +7,15 @@ the number of processes nor the micro-batch size changes what a step sees.
 import math
 import warnings
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from minclip import own_data, sources
+from minclip import hub_data, sources
+from minclip.sources import PLAIN, Reading
 
 
 @dataclass
@@ -64,21 +66,23 @@ class Pairs:
         return Pairs(self.images[rows], pick(self.captions), labels, self.class_names, groups, metadata)
 
 
-def load_pairs(name_or_path: str | Path, split: str = "train", image_size: int | None = None) -> Pairs:
-    """Load a dataset: `emoji` (embedded), or one's own files (`minclip.own_data`).
+def load_pairs(
+    name_or_path: str | Path, split: str = "train", image_size: int | None = None,
+    reading: Reading = PLAIN, limit: int | None = None,
+) -> Pairs:  # fmt: skip
+    """Load a dataset: `emoji` (embedded), one's own files (`minclip.own_data`), a recipe's or the hub's (`hub_data`).
 
     `image_size` brings all pictures to one size in pixels (default: as stored; one's own: as the first one, at most
-    256). Pictures that cannot be read and empty captions in one's own files are left out: `skipped` of the result
-    names each, and a warning says how many. Raises ValueError if they are more than 1 % (and more than five) or a
-    file cannot be used, and FileNotFoundError for an unknown name or a missing split.
+    256). `reading` names columns and templates; `limit` rows are read (all, by default; emoji are read as a whole).
+    Pictures that cannot be read and empty captions in one's own files are left out: `skipped` of the result names
+    each, and a warning says how many. Raises ValueError if they are more than 1 % (and more than five) or a file
+    cannot be used, and FileNotFoundError for an unknown name or a missing split.
     """
     if str(name_or_path) == "emoji":
         return Pairs(**sources.load_emoji(split, image_size=image_size))
-    if not Path(name_or_path).exists():
-        raise FileNotFoundError(
-            f"unknown dataset {str(name_or_path)!r}: neither `emoji` nor an existing file or folder"
-        )
-    pairs = Pairs(**own_data.load_own_data(name_or_path, split, image_size))
+    source = hub_data.open_data(name_or_path, split, reading)
+    rows = islice(source.rows(), limit)
+    pairs = Pairs(**sources.collect(rows, source.where, image_size, source.class_names, reading.workers))
     if pairs.skipped:
         warnings.warn(f"{name_or_path}: {sources.skip_report(pairs.skipped)}", stacklevel=2)
     return pairs
@@ -98,10 +102,11 @@ class BatchOrder:
 
     Two pictures of the same thing in one batch would be false negatives of each other (a duplicate
     caption is called wrong). So a step draws `batch_size` different groups, each from a reshuffled
-    deck, and one picture of each group. `indices(step)` is a pure function of (seed, step).
+    deck, and one picture of each group. `indices(step)` is a pure function of (seed, step); the first deck is
+    begun at step `start`.
     """
 
-    def __init__(self, groups: Tensor, batch_size: int, seed: int) -> None:
+    def __init__(self, groups: Tensor, batch_size: int, seed: int, start: int = 0) -> None:
         order = groups.argsort(stable=True)
         _, counts = groups[order].unique_consecutive(return_counts=True)
         self.members = order  # [N], sorted by group
@@ -111,13 +116,13 @@ class BatchOrder:
                 f"batch_size {batch_size} is larger than the dataset's {len(counts)} different captions "
                 f"({len(groups)} pairs); choose a smaller --batch_size"
             )
-        self.batch_size, self.seed = batch_size, seed
+        self.batch_size, self.seed, self.start = batch_size, seed, start
 
     def indices(self, step: int) -> Tensor:
         """Rows of the pairs that step `step` trains on, long `[batch_size]`."""
         steps_per_epoch = len(self.counts) // self.batch_size
-        epoch, position = divmod(step, steps_per_epoch)
-        deck = torch.randperm(len(self.counts), generator=step_generator(self.seed, 1, epoch))
+        epoch, position = divmod(step - self.start, steps_per_epoch)
+        deck = torch.randperm(len(self.counts), generator=step_generator(self.seed, 1, self.start + epoch))
         groups = deck[position * self.batch_size : (position + 1) * self.batch_size]
         uniform = torch.rand(self.batch_size, generator=step_generator(self.seed, 2, step), dtype=torch.float64)
         return self.members[self.starts[groups] + (uniform * self.counts[groups]).long()]

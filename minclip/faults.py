@@ -14,6 +14,7 @@ from types import FrameType
 from torch import Tensor, nn
 
 from minclip.data import BatchOrder
+from minclip.sharding import whole
 
 SIGNS = ("features", "loss", "gradients")  # in the order in which a step computes them
 LOST = ("gloo", "NCCL", "Connection", "recv", "timed out")  # words of the errors that the end of another process causes
@@ -40,7 +41,7 @@ def check_finite(signs: list[list[float]], first_step: int, order: BatchOrder, o
 def check_weights(model: nn.Module, step: int, order: BatchOrder, output: Path | None) -> None:
     """Raise FloatingPointError if a weight is NaN or infinite after `step` steps: such a model is never kept."""
     for name, tensor in model.state_dict().items():
-        if not tensor.isfinite().all():
+        if not whole(tensor).isfinite().all():
             raise diverged(f"{name} became NaN or infinite", step, order, output)
 
 

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from minclip.clip import CLIP
 from minclip.data import plain
-from minclip.few_shot import check_same_shapes
 from minclip.zero_shot import evaluate_in_parts
 
 DESIGNS = ("Lu", "Uu", "uu")
@@ -65,3 +64,11 @@ def cached_image_features(tower: nn.Module, images: Tensor, image_size: int, bat
     like = next(tower.parameters())
     encode = lambda part: tower(plain(part.to(like.device), image_size).to(like.dtype))  # noqa: E731
     return evaluate_in_parts(tower, encode, images, batch_size)
+
+
+def check_same_shapes(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
+    """Raise ValueError, naming the first tensor that differs, unless two state dicts have the same names and shapes."""
+    for name in [*one, *other]:
+        shapes = [list(state[name].shape) if name in state else "missing" for state in (one, other)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(f"two architectures: {name} is {shapes[0]} in the first and {shapes[1]} in the second")

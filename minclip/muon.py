@@ -9,6 +9,8 @@ from it in the same time (README, "Training, timed"); `muon_lr=0` is the papers'
 import torch
 from torch import Tensor
 
+from minclip.sharding import cut_like, whole
+
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Jordan's quintic: steep at zero, so that five steps are enough
 BLOCK = 128  # rows that are made orthogonal together: the cost grows with the cube of the smaller side
 
@@ -34,7 +36,8 @@ class Muon(torch.optim.AdamW):
     """Muon with Nesterov momentum for groups that have a `momentum`; AdamW for the others.
 
     A group's lr says how far a step moves, relative to an orthogonal matrix; tall matrices move
-    sqrt(out / in) times as far, so that outputs change alike. A convolution counts as `[out, in * k * k]`.
+    sqrt(out / in) times as far, so that outputs change alike. A convolution counts as `[out, in * k * k]`. Of a sharded
+    weight the momentum stays sharded; each process gathers the matrix and makes all of it orthogonal.
     """
 
     @torch.no_grad()
@@ -46,7 +49,7 @@ class Muon(torch.optim.AdamW):
                     self.state[p] = {"momentum": torch.zeros_like(p), "step": torch.zeros(())}
                 momentum = self.state[p]["momentum"]
                 momentum.lerp_(p.grad, 1 - group["momentum"])
-                update = p.grad.lerp(momentum, group["momentum"]).flatten(1)  # [out, in]
+                update = whole(p.grad.lerp(momentum, group["momentum"])).flatten(1)  # [out, in]
                 p.grad = None  # what has no gradient is passed over by AdamW below
                 out, fan_in = update.shape
                 if min(out, fan_in) > BLOCK and out % BLOCK == 0:
@@ -55,5 +58,5 @@ class Muon(torch.optim.AdamW):
                     update = update.bfloat16()  # exact enough: the five steps themselves miss one by up to 0.3
                 p.mul_(1 - group["lr"] * group["weight_decay"])
                 distance = group["lr"] * max(1, out / fan_in) ** 0.5
-                p.add_(orthogonalize(update).to(p.dtype).view_as(p), alpha=-distance)
+                p.add_(cut_like(orthogonalize(update).to(p.dtype).view(p.shape), p), alpha=-distance)
         super().step()

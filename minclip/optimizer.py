@@ -24,8 +24,7 @@ def make_optimizer(
     With `muon_lr`, the weights of all linear and convolutional layers move by Muon at that rate and decay
     as before; embeddings, gains and biases stay AdamW's.
     """
-    layers = [module for module in model.modules() if isinstance(module, (nn.Linear, nn.Conv2d))]
-    hidden = [layer.weight for layer in layers if muon_lr]
+    hidden = [layer.weight for layer in model.modules() if muon_lr and isinstance(layer, (nn.Linear, nn.Conv2d))]
     scalars = [p for p in (model.logit_scale, model.logit_bias) if p is not None]
     elsewhere = {id(p) for p in hidden + scalars}
     others = [p for p in model.parameters() if id(p) not in elsewhere]

@@ -12,32 +12,35 @@ import os
 import posixpath
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import IO
 
-from minclip.sources import CAPTION_COLUMNS, MAX_BYTES, attempt, clean_captions, collect, files_of_split, load_parquet
+from minclip import sources
+from minclip.sources import CAPTION_COLUMNS, FILE_COLUMNS, MAX_BYTES, PLAIN, Reading, Source, attempt, clean_captions
 
-FILE_COLUMNS = ("file_name", "filename", "file", "image", "image_path", "filepath", "path")
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".avif")  # as files are named
 SHARDS, PARQUET, TABLES = (".tar", ".tar.gz", ".tgz"), (".parquet",), (".csv", ".tsv", ".jsonl", ".ndjson")
 MAX_LINE = 4_000_000  # characters of a line of a table; a longer one is read as several, which fail and are named
 MAX_HEADER = 8_192  # bytes that a shard may use to give one member a long name
 
 
-def load_own_data(path: str | Path, split: str = "train", image_size: int | None = None) -> dict:
-    """The pairs of a folder or file, by what is found there; the columns are those of `minclip.sources`.
+def open_own_data(path: str | Path, split: str = "train", reading: Reading = PLAIN) -> Source:
+    """The rows of a folder or file, by what is found there.
 
     - WebDataset shards (`.tar`, gzipped or not): `key.jpg` with `key.txt`, or a caption in `key.json`;
     - parquet in the hub's layout;
     - tables (`captions.csv`, `metadata.jsonl` and such, or else any CSV, TSV or JSON lines): one of FILE_COLUMNS
-      names pictures relative to the table, one of CAPTION_COLUMNS says something; several rows of a picture are
-      captions of one pair;
-    - pictures, each with its caption in a `.txt` of the same name.
+      names pictures relative to the table, one of CAPTION_COLUMNS or LABEL_COLUMNS says something; several rows of a
+      picture are captions of one pair;
+    - pictures, each with its caption in a `.txt` of the same name, or all in folders named like their classes.
 
-    The first kind that is there counts, in this order. Splits: see `minclip.sources.files_of_split`. Links may not
-    lead out of the folder (for a downloaded snapshot of the hub: out of its repository's folder).
+    The first kind that is there counts, in this order. `reading` names other columns. Splits: see
+    `minclip.sources.files_of_split`. Links may not lead out of the folder (for a downloaded snapshot of the hub: out
+    of its repository's folder).
     """
     path = Path(path) if Path(path).is_dir() else Path(path).resolve()
     files, root = [path], path.parent
@@ -51,13 +54,20 @@ def load_own_data(path: str | Path, split: str = "train", image_size: int | None
             break
     else:
         raise ValueError(f"{path} holds no {', '.join(SHARDS + PARQUET + TABLES)}, and no pictures with a .txt beside")
-    files = files_of_split(path, split, found, by_name=".txt" not in endings)
+    files = sources.files_of_split(path, split, found, by_name=".txt" not in endings)
     for file in files if ".txt" not in endings else ():
         find_inside(root, file)
     if endings is PARQUET:
-        return load_parquet(path, files, image_size)
-    rows = shard_rows if endings is SHARDS else table_rows if endings is TABLES else text_rows
-    return collect(rows(files, root), str(path), image_size)
+        from datasets import load_dataset
+
+        load = partial(load_dataset, "parquet", split="train", streaming=True)
+        return sources.open_tables(
+            str(path), {file.name: partial(load, data_files=str(file)) for file in files}, reading
+        )
+    if endings is SHARDS:
+        return Source(str(path), [partial(shard_rows, file, reading) for file in files])
+    rows = table_rows if endings is TABLES else text_rows
+    return Source(str(path), [partial(rows, files, root, reading)])
 
 
 def find_inside(root: Path, file: Path) -> Path:
@@ -83,38 +93,53 @@ def decode_text(content: bytes) -> str:
     return content.decode("utf-8-sig")
 
 
-def text_rows(files: list[Path], root: Path) -> Iterator[tuple[str, object]]:
-    """Pictures with a `.txt` of the same name, as rows for `collect`; one without the other is a row that fails."""
+def text_rows(files: list[Path], root: Path, reading: Reading) -> Iterator[tuple[str, object]]:
+    """Pictures with a `.txt` of the same name, as rows for `collect`; one without the other is a row that fails.
 
-    def read(picture: Path) -> tuple[bytes, str, int]:
-        return read_inside(root, picture), decode_text(read_inside(root, picture.with_suffix(".txt"))), -1
+    Where there is no `.txt` at all, the name of a picture's folder is its class, unless it is a split's.
+    """
 
-    described = {file.with_suffix(".txt") for file in files if file.suffix != ".txt"}
-    for file in files:
-        if file.suffix != ".txt":
-            yield str(file), attempt(read, file)
-        elif file not in described:
-            yield str(file), ValueError("no picture of the same name lies beside it")
+    def read(picture: Path) -> tuple:
+        if described:
+            return read_inside(root, picture), decode_text(read_inside(root, picture.with_suffix(".txt"))), -1
+        if picture.parent.resolve() == root or picture.parent.name in sources.SPLITS:
+            raise ValueError("it has neither a .txt beside it nor a folder that is named like its class")
+        return reading.row(("", "", "folder"), (read_inside(root, picture), None, picture.parent.name))
+
+    described = {file for file in files if file.suffix == ".txt"}
+    for file in sorted(set(files) - described):
+        yield str(file), attempt(read, file)
+    for file in sorted(described - {file.with_suffix(".txt") for file in set(files) - described}):
+        yield str(file), ValueError("no picture of the same name lies beside it")
 
 
-def table_rows(files: list[Path], root: Path) -> Iterator[tuple[str, object]]:
+def table_rows(files: list[Path], root: Path, reading: Reading) -> Iterator[tuple[str, object]]:
     """The pictures that CSV, TSV or JSON lines name, as rows for `collect`; captions of one picture come together."""
+
+    def read(record: dict | Exception) -> tuple[str, list[str], object]:
+        if isinstance(record, Exception):
+            raise record
+        names = lower.find(record, "it", FILE_COLUMNS)
+        picture, captions, label = lower.row(names, [record.get(name) for name in names])
+        captions = clean_captions(captions)
+        if not isinstance(picture, str) or not captions:
+            raise ValueError("no picture is named" if captions else "the caption is empty or no text")
+        return picture, captions, label
+
+    columns = ("image_column", "caption_column", "label_column")
+    lower = replace(reading, **{name: getattr(reading, name).lower() for name in columns})
     for file in [f for f in files if f.stem.lower() in ("captions", "metadata")] or files:
-        said: dict[str, tuple[str, list]] = {}
-        for line, record in read_table(file):  # all captions first: those of one picture need not follow one another
-            name = f"{file.name} line {line}"
-            if isinstance(record, Exception):
-                yield name, record
-                continue
-            picture, captions = pick(record, FILE_COLUMNS), clean_captions(pick(record, CAPTION_COLUMNS))
-            if not isinstance(picture, str) or not captions:
-                missing = "no picture is named" if captions else "the caption is empty or no text"
-                yield name, ValueError(f"{missing}; columns: {list(record)[:20]}")
-                continue
-            said.setdefault(picture, (f"{name} ({picture})", []))[1].extend(captions)
-        for picture, (name, captions) in said.items():
+        said: dict[str, tuple[str, list, object]] = {}
+        for line, record in read_table(file, lower):  # all first: captions of one picture need not follow one another
+            name, row = f"{file.name} line {line}", attempt(read, record)
+            if isinstance(row, Exception):
+                yield name, row
+            else:
+                picture, captions, label = row
+                said.setdefault(picture, (f"{name} ({picture})", [], label))[1].extend(captions)
+        for picture, (name, captions, label) in said.items():
             content = attempt(read_inside, root, file.parent / picture)
-            yield name, content if isinstance(content, Exception) else (content, captions, -1)
+            yield name, content if isinstance(content, Exception) else (content, captions, label)
 
 
 def pick(record: dict, names: Iterable[str]) -> object:
@@ -122,7 +147,7 @@ def pick(record: dict, names: Iterable[str]) -> object:
     return next((record[name] for name in names if record.get(name)), None)
 
 
-def read_table(file: Path) -> Iterator[tuple[int, dict | Exception]]:
+def read_table(file: Path, reading: Reading) -> Iterator[tuple[int, dict | Exception]]:
     """(line, record) or (line, what is wrong with it), from UTF-8, or UTF-16 with a byte-order mark.
 
     A line in another encoding fails, since a guess would give wrong letters.
@@ -133,7 +158,7 @@ def read_table(file: Path) -> Iterator[tuple[int, dict | Exception]]:
     with open(file, encoding=encoding, errors=errors, newline="") as text:
         lines = iter(lambda: text.readline(MAX_LINE), "")
         if file.suffix.lower() in (".csv", ".tsv"):
-            yield from csv_records(file, lines)
+            yield from csv_records(file, lines, reading)
         else:
             yield from ((i, attempt(json_record, line)) for i, line in enumerate(lines, 1) if line.strip())
 
@@ -146,7 +171,7 @@ def json_record(line: str) -> dict:
     return {key.lower(): value for key, value in record.items()}
 
 
-def csv_records(file: Path, lines: Iterator[str]) -> Iterator[tuple[int, dict | Exception]]:
+def csv_records(file: Path, lines: Iterator[str], reading: Reading) -> Iterator[tuple[int, dict | Exception]]:
     """The rows of a CSV or TSV file (comma, semicolon or tab: what its first line has most of).
 
     Raises ValueError, with the columns that are there, if one that is needed is missing.
@@ -161,11 +186,7 @@ def csv_records(file: Path, lines: Iterator[str]) -> Iterator[tuple[int, dict | 
     header = next(lines, "")
     delimiter = max(",;\t", key=header.count)
     columns = [name.strip().strip('"').lower() for name in header.split(delimiter)]
-    if not (set(columns) & set(FILE_COLUMNS) and set(columns) & set(CAPTION_COLUMNS)):
-        raise ValueError(
-            f"{file} has columns {[name[:40] for name in columns[:50]]}; it needs one that names pictures "
-            f"{FILE_COLUMNS} and one of captions {CAPTION_COLUMNS}"
-        )
+    reading.find(columns, file, FILE_COLUMNS)
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     cells: object = columns
     while cells is not None:
@@ -186,8 +207,8 @@ def check_utf8(text: str) -> str:
     return text
 
 
-def shard_rows(files: list[Path], root: Path) -> Iterator[tuple[str, object]]:
-    """The samples of WebDataset shards, as rows for `collect`: members in a row with the same name up to its first dot.
+def shard_rows(file: Path, reading: Reading) -> Iterator[tuple[str, object]]:
+    """The samples of a WebDataset shard, as rows for `collect`: members in a row whose names begin alike, up to a dot.
 
     A key that comes back fails, and so does what follows after damage (as one row: nobody knows how many there were).
     """
@@ -203,14 +224,14 @@ def shard_rows(files: list[Path], root: Path) -> Iterator[tuple[str, object]]:
             raise ValueError(f"only {sorted(parts)} follow one another; a picture and a .txt or .json are needed")
         if ".txt" in parts:
             return parts["picture"], decode_text(parts[".txt"]), -1
-        return parts["picture"], pick(json_record(decode_text(parts[".json"])), CAPTION_COLUMNS), -1
+        return parts["picture"], pick(json_record(decode_text(parts[".json"])), names), -1
 
-    for file in files:
-        seen = set()
-        for key, members in groupby(read_shard(file), itemgetter(0)):
-            again = ValueError("its key was there before; the files of a sample must follow one another")
-            yield f"{file.name}: {key}", again if key in seen else attempt(join, members)
-            seen.add(key)
+    names = [reading.caption_column.lower()] if reading.caption_column else CAPTION_COLUMNS
+    seen = set()
+    for key, members in groupby(read_shard(file), itemgetter(0)):
+        again = ValueError("its key was there before; the files of a sample must follow one another")
+        yield f"{file.name}: {key}", again if key in seen else attempt(join, members)
+        seen.add(key)
 
 
 def read_shard(file: Path) -> Iterator[tuple[str, str, bytes | Exception]]:

@@ -46,7 +46,7 @@ def contact_sheet(rows: Sequence[tuple[str, Tensor, Sequence[bool]]], notice: st
         for column, (picture, hit) in enumerate(zip(pictures, hits)):
             axes = figure.add_subplot(grid[row, column], xticks=[], yticks=[])
             axes.imshow(picture.permute(1, 2, 0).numpy())
-            axes.set_ylabel("" if column else text, rotation=0, ha="right", va="center", fontsize=9)
+            axes.set_ylabel("" if column else text, rotation=0, ha="right", va="center", fontsize=9, parse_math=False)
             axes.spines[:].set(color="tab:green" if hit else "lightgray", linewidth=2 if hit else 0.5)
     figure.supxlabel(notice, fontsize=6, color="gray")
     return figure

@@ -8,7 +8,9 @@ from minclip import plots
 from minclip.checkpoint import write_json
 from minclip.clip import CLIP
 from minclip.data import Pairs, load_pairs
+from minclip.hub_data import completed
 from minclip.retrieval import nearest
+from minclip.sources import PLAIN, Reading
 from minclip.tokenizer import Tokenizer
 from minclip.zero_shot import embed_images, embed_texts, evaluate_zero_shot
 
@@ -27,7 +29,7 @@ QUERIES = (
 OPENMOJI_NOTICE = "Pictures: OpenMoji (CC BY-SA 4.0), FxEmoji by Mozilla (CC BY 4.0)"
 
 
-def evaluate(model: CLIP, tokenizer: Tokenizer, data: str) -> dict[str, dict]:
+def evaluate(model: CLIP, tokenizer: Tokenizer, data: str, reading: Reading = PLAIN) -> dict[str, dict]:
     """Zero-shot accuracy on the splits that `data` was not trained on, by split; empty without labels.
 
     Emoji: `in_distribution` (training artists), `fxemoji` and `openmoji` (unseen artists) among all names
@@ -41,10 +43,10 @@ def evaluate(model: CLIP, tokenizer: Tokenizer, data: str) -> dict[str, dict]:
             names = pairs.class_names if split == "held_out_compositions" else names_without_skin_tones(pairs)
             results[split] = evaluate_zero_shot(model, tokenizer, pairs, names, image_size)
         return results
-    pairs = load_if_there(data, "test")
+    pairs = load_if_there(data, "test", reading)
     if pairs is None or not pairs.class_names:
         return {}
-    templates = ("a photo of a {}",)
+    templates = completed(data, reading).templates
     return {"test": evaluate_zero_shot(model, tokenizer, pairs, pairs.class_names, image_size, templates)}
 
 
@@ -53,7 +55,7 @@ def names_without_skin_tones(pairs: Pairs) -> list[str]:
     return [name for name in pairs.class_names if "skin tone" not in name]
 
 
-def search_samples(model: CLIP, tokenizer: Tokenizer, data: str) -> plots.Figure:
+def search_samples(model: CLIP, tokenizer: Tokenizer, data: str, reading: Reading = PLAIN) -> plots.Figure:
     """Ten text queries, each with its five nearest pictures (for emoji: by artists that were never trained on).
 
     A picture with the query among its captions is framed green.
@@ -65,7 +67,7 @@ def search_samples(model: CLIP, tokenizer: Tokenizer, data: str) -> plots.Figure
         captions = [texts for pairs in unseen for texts in pairs.captions]
         queries, notice = QUERIES, OPENMOJI_NOTICE
     else:
-        pairs = load_if_there(data, "test") or load_pairs(data, "train")
+        pairs = load_if_there(data, "test", reading, 2000) or load_pairs(data, "train", None, reading, 2000)
         images, captions, notice = pairs.images[:2000], pairs.captions[:2000], ""
         queries = list(dict.fromkeys(texts[0] for texts in pairs.captions))[:10]
     features = embed_images(model, images, model.config.image_size)
@@ -74,21 +76,22 @@ def search_samples(model: CLIP, tokenizer: Tokenizer, data: str) -> plots.Figure
     return plots.plot_search(queries, images, indices.cpu(), torch.tensor(named), notice)
 
 
-def load_if_there(data: str, split: str) -> Pairs | None:
+def load_if_there(data: str, split: str, reading: Reading, limit: int | None = None) -> Pairs | None:
     """The pairs of a split, or None if `data` has no such split."""
     try:
-        return load_pairs(data, split)
+        return load_pairs(data, split, None, reading, limit)
     except FileNotFoundError:
         return None
 
 
 def write_report(
-    output: Path, model: CLIP, tokenizer: Tokenizer, data: str | None, history: list[dict], metrics: dict
-) -> None:
+    output: Path, model: CLIP, tokenizer: Tokenizer, data: str | None, history: list[dict], metrics: dict,
+    reading: Reading = PLAIN,
+) -> None:  # fmt: skip
     """Write `curves.png`, `samples.png` and, last of all, `metrics.json`."""
     plots.save_figure(plots.plot_curves(history, metrics["loss_uninformed"]), output / "curves.png")
     if data:
-        plots.save_figure(search_samples(model, tokenizer, data), output / "samples.png")
+        plots.save_figure(search_samples(model, tokenizer, data, reading), output / "samples.png")
     write_json(output / "metrics.json", metrics)
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import torch
 
 from minclip.checkpoint import DiskError, cut_log, write_json
-from minclip.clip import CLIP
+from minclip.clip import CLIP, CLIPConfig
 from minclip.tokenizer import Tokenizer
 
 # Settings that do not change what is computed: a resumed run may have others.
-FREE = ("resume", "overwrite", "output_dir", "log_every", "checkpoint_every", "tracker", "progress")
+FREE = "resume overwrite output_dir log_every checkpoint_every tracker progress gradient_checkpointing fsdp".split()
 
 
 def check_output_dir(output: Path | None, config: dict, defaults: dict) -> None:
@@ -101,6 +101,23 @@ def open_run(output: Path, config: dict, model: CLIP, tokenizer: Tokenizer, step
         write_json(output / "config.json", settings)
         tokenizer.save(output / "tokenizer.json")
     return cut_log(output / "metrics.jsonl", step)
+
+
+def load_start(folder: str, shape: CLIPConfig) -> tuple[CLIP, Tokenizer]:
+    """The model and the tokenizer of a finished run, for a run of the given shape to start from.
+
+    Raises FileNotFoundError or ValueError naming what is missing or does not fit.
+    """
+    model, file = CLIP.from_pretrained(folder), Path(folder) / "tokenizer.json"
+    if not file.exists():
+        raise FileNotFoundError(f"{folder} does not hold tokenizer.json; is it a finished run?")
+    tokenizer = Tokenizer.load(file)
+    known, wanted = model.config.vocab_size, shape.vocab_size
+    if tokenizer.vocab_size != known:
+        raise ValueError(f"{file} has {tokenizer.vocab_size} entries, its model {known}; copy both from one run")
+    if known > wanted:
+        raise ValueError(f"init_from {folder} has vocab_size {known}, this run {wanted}; use --vocab_size {known}")
+    return model, tokenizer
 
 
 def append_line(log: Path | None, line: dict) -> None:

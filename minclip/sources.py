@@ -11,10 +11,13 @@ Every source returns the same columns, which `minclip.data.Pairs` holds:
 """
 
 import io
-import json
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from unicodedata import category
 
@@ -27,8 +30,10 @@ from torch import Tensor
 EMOJI_DIR = Path(__file__).resolve().parent.parent / "data"
 EMOJI_SPLITS = ("train", "in_distribution", "held_out_compositions", "fxemoji", "openmoji")
 SPLITS = ("train", "test", "validation", "valid", "val", "dev")
-IMAGE_COLUMNS, LABEL_COLUMNS = ("image", "img"), ("label", "fine_label", "labels")
-CAPTION_COLUMNS = ("caption", "captions", "text", "title", "sentence", "sentences")
+FILE_COLUMNS = ("file_name", "filename", "file", "image", "image_path", "filepath", "path")  # of tables
+IMAGE_COLUMNS = ("image", "img", "jpg", "png", "webp")
+LABEL_COLUMNS = ("label", "fine_label", "labels", "class")
+CAPTION_COLUMNS = ("caption", "captions", "text", "txt", "title", "sentence", "sentences")
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")  # not EPS: Pillow would start Ghostscript
 MAX_PIXELS, MAX_BYTES = 100_000_000, 100_000_000  # of one picture, and of its file
@@ -38,6 +43,80 @@ MAX_CLASSES = 100_000  # where a file does not name them
 HANDFUL, NAMED = 5, 20  # rows that may fail in a data set of any size; rows that a message names
 CONTROLS = {code: None for code in (*range(32), *range(127, 160)) if not chr(code).isspace()}
 TURNS = dict(zip(range(2, 9), (0, 3, 1, 5, 4, 6, 2)))  # EXIF orientation -> Image.Transpose
+# Pillow warns of damaged metadata and of sizes, which are checked here; not in a `with`, for threads share the filters.
+warnings.filterwarnings("ignore", module="PIL")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How files of one's own and data sets of the hub are read; the embedded emoji need none of it."""
+
+    image_column: str = ""
+    """column of the pictures (of their file names in a table); empty: IMAGE_COLUMNS (FILE_COLUMNS)"""
+    caption_column: str = ""
+    """column of the captions; empty: one of CAPTION_COLUMNS, unless label_column is given"""
+    label_column: str = ""
+    """column of the classes; empty: one of LABEL_COLUMNS"""
+    templates: tuple[str, ...] = ("a photo of a {}",)
+    """captions of a picture that has a class and no caption, {} being the class's name"""
+    streaming: bool = False
+    """do not hold all pairs in memory, but one window after the other (minclip.streaming)"""
+    window: int = 8192
+    """rows that a window of a stream reads, over all processes"""
+    window_passes: int = 1
+    """how often a window is trained on before the next one: 2 halves the reading and decoding"""
+    workers: int = 1
+    """threads that decode pictures"""
+
+    def find(self, there: Iterable[str], where: object, pictures: Sequence[str] = IMAGE_COLUMNS) -> tuple[str, ...]:
+        """The columns of (pictures, captions, labels) among those that are `there`; "" for captions or for labels.
+
+        Raises ValueError, with the columns that are there, if one that is needed or asked for is missing.
+        """
+        asked, there = (self.image_column, self.caption_column, self.label_column), list(there)
+        known = (pictures, () if self.label_column else CAPTION_COLUMNS, LABEL_COLUMNS)
+        image, caption, label = (own or next((c for c in n if c in there), "") for own, n in zip(asked, known))
+        if not image or not (caption or label) or not {*asked} <= {*there, ""}:
+            raise ValueError(
+                f"{where} has columns {[name[:40] for name in there[:50]]}; it needs one that names pictures or "
+                f"holds them {pictures}, and one of captions {CAPTION_COLUMNS} or labels {LABEL_COLUMNS}; others are "
+                "named by --image_column, --caption_column, --label_column"
+            )
+        return image, caption, label
+
+    def row(self, names: tuple[str, ...], cells: Sequence, class_names: Sequence[str] = ()) -> tuple:
+        """A row for `collect` of the cells in the columns that `find` gave: (picture, captions, label).
+
+        A label stays a number, or is the name of the class. Raises ValueError for one that captions would need
+        and that is none of `class_names` (where these are not known: no number below MAX_CLASSES).
+        """
+        content, said, label = cells
+        content = content.get("bytes") if isinstance(content, dict) else content
+        label = clean_caption(label.replace("_", " ")) if isinstance(label, str) else label
+        n = len(class_names) or MAX_CLASSES
+        known = label if isinstance(label, str) else isinstance(label, int) and 0 <= label < n
+        if not names[1]:
+            if not known:
+                raise ValueError(f"its {names[2]} is none of the {n:,} classes")
+            name = class_names[label] if class_names and isinstance(label, int) else str(label)
+            said = [template.replace("{}", name) for template in self.templates]
+        return content, said, label if known else -1
+
+
+PLAIN = Reading()  # everything found by itself
+
+
+@dataclass
+class Source:
+    """Rows for `collect`, in parts that can be read in any order: shards, files. Each part can be read again."""
+
+    where: str
+    parts: list[Callable[[], Iterator[tuple[str, object]]]]
+    class_names: list[str] = field(default_factory=list)
+
+    def rows(self) -> Iterator[tuple[str, object]]:
+        """All rows, in the order of the parts."""
+        return chain.from_iterable(part() for part in self.parts)
 
 
 def decode_picture(content: bytes, size: int | None = None) -> Tensor:
@@ -52,21 +131,19 @@ def decode_picture(content: bytes, size: int | None = None) -> Tensor:
         got = f"{len(content):,}" if isinstance(content, bytes) else type(content).__name__
         raise ValueError(f"a file of at most {MAX_BYTES:,} bytes was expected, got {got}")
     Image.init()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # on damaged metadata, and on sizes, which are checked here
-        try:
-            picture = Image.open(io.BytesIO(content), formats=[name for name in FORMATS if name in Image.OPEN])
-        except UnidentifiedImageError:
-            raise ValueError(f"it is no picture ({', '.join(FORMATS)}); it begins with {content[:12]}") from None
-        width, height = picture.size
-        short = min(width, height)
-        if width * height > MAX_PIXELS or short < MIN_SIDE:
-            raise ValueError(f"it has {width} x {height} pixels; {MIN_SIDE} a side to {MAX_PIXELS:,} in all are read")
-        size = size or min(short, MAX_SIDE)
-        picture.draft(None, (2 * size, 2 * size))  # a large JPEG is decoded at a half to an eighth of its size
-        picture.load()
-        turn = attempt(lambda: TURNS.get(picture.getexif().get(0x0112)))  # bad metadata must not cost the picture
-        picture = to_rgb(picture, 2 * size)
+    try:
+        picture = Image.open(io.BytesIO(content), formats=[name for name in FORMATS if name in Image.OPEN])
+    except UnidentifiedImageError:
+        raise ValueError(f"it is no picture ({', '.join(FORMATS)}); it begins with {content[:12]}") from None
+    width, height = picture.size
+    short = min(width, height)
+    if width * height > MAX_PIXELS or short < MIN_SIDE:
+        raise ValueError(f"it has {width} x {height} pixels; {MIN_SIDE} a side to {MAX_PIXELS:,} in all are read")
+    size = size or min(short, MAX_SIDE)
+    picture.draft(None, (2 * size, 2 * size))  # a large JPEG is decoded at a half to an eighth of its size
+    picture.load()
+    turn = attempt(lambda: TURNS.get(picture.getexif().get(0x0112)))  # bad metadata must not cost the picture
+    picture = to_rgb(picture, 2 * size)
     picture = picture.transpose(turn) if isinstance(turn, int) else picture
     pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)  # [3, short, short]
     return pixels if len(pixels[0]) == size else resize(pixels, size)
@@ -85,31 +162,18 @@ def to_rgb(picture: Image.Image, enough: int) -> Image.Image:
     short = min(picture.size)
     left, top = ((side - short) // 2 for side in picture.size)
     factor = max(1, short // enough) if short > 2048 else 1
-    picture = picture.reduce(factor, (left, top, left + short, top + short))
+    if factor > 1 or picture.size != (short, short):
+        picture = picture.reduce(factor, (left, top, left + short, top + short))
     if transparent:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    return picture.convert("RGB")
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
 def resize(image: Tensor, size: int) -> Tensor:
     """A square picture, uint8 `[3, S, S]`, with `size` pixels a side (anti-aliased bicubic)."""
     resized = F.interpolate(image[None].float(), [size, size], mode="bicubic", antialias=True)
     return resized[0].round().clamp(0, 255).to(torch.uint8)
-
-
-def decode_images(encoded: list[bytes], where: str, size: int | None = None) -> Tensor:
-    """Picture files -> uint8 `[N, 3, size, size]` (default: as the first picture).
-
-    Strict: raises ValueError naming the row that cannot be read.
-    """
-    images = []
-    for row, content in enumerate(encoded):
-        images.append(attempt(decode_picture, content, size))
-        if isinstance(images[-1], Exception):
-            raise ValueError(f"{where}: the image in row {row} cannot be read ({images[-1]}); mend or remove it")
-        size = size or len(images[0][0])
-    return torch.stack(images)
 
 
 def clean_caption(text: object) -> str:
@@ -140,41 +204,65 @@ def attempt(read: Callable, *args: object) -> object:
         return error
 
 
-def collect(rows: Iterable[tuple[str, object]], where: str, size: int | None = None) -> dict:
+def collect(
+    rows: Iterable[tuple[str, object]], where: str, size: int | None = None, names: Sequence[str] = (), workers: int = 1
+) -> dict:
     """The columns of `rows`, which are (name, (picture file, caption or captions, label)) or (name, exception).
 
     A picture that cannot be read and captions of which none says anything are left out; an empty one beside others
-    only is no loss. One picture is decoded at a time, and all get the size of the first one (see `decode_picture`).
-    Raises ValueError when more than 1 % (and more than HANDFUL) were left out, or nothing is left.
+    only is no loss. All pictures get the size of the first one (see `decode_picture`); `workers` are decoded at a
+    time. names: the classes' that numbers as labels mean; -1 is no label. Raises ValueError when more than 1 % (and
+    more than HANDFUL) were left out, or nothing is left.
     """
     kept, skipped = [], []
-    for name, row in rows:
-        if not isinstance(row, Exception):
-            content, said, label = row
-            texts = clean_captions(said)
-            row = attempt(decode_picture, content, size) if texts else ValueError("the caption is empty or no text")
+    for name, row in decode_rows(iter(rows), size, workers):
         if isinstance(row, Exception):
             reason = f"{name[:150]}: {str(row)[:250] or type(row).__name__}"
             skipped.append("".join(c if c.isprintable() else "?" for c in reason))
             if len(skipped) > 10_000 and len(skipped) > len(kept):
                 break  # a wrong file of a million lines need not be read to its end
             continue
-        size = size or len(row[0])
-        kept.append((row, texts, label, name))
-    if not kept or len(skipped) > max(HANDFUL, (len(kept) + len(skipped)) / 100):
-        raise ValueError(f"{where}: only {len(kept):,} pairs could be read. {skip_report(skipped)}")
-    images, captions, labels, names = map(list, zip(*kept))
+        kept.append((*row, name))
+    check_skipped(skipped, len(kept), where)
+    images, captions, labels, sources = map(list, zip(*kept))
     # The same first caption is the same thing said: such pictures are false negatives of one another.
     first = {text: i for i, text in enumerate(dict.fromkeys(texts[0] for texts in captions))}
+    number = {name: i for i, name in enumerate(sorted({label for label in labels if isinstance(label, str)}))}
+    labels = [number.get(label, label) for label in labels]
     return {
         "images": torch.stack(images),
         "captions": captions,
         "labels": labels,
-        "class_names": [],
+        "class_names": list(names) or list(number) or [str(i) for i in range(max(labels) + 1)],
         "groups": [first[texts[0]] for texts in captions],
-        "metadata": {"source": names},
+        "metadata": {"source": sources},
         "skipped": skipped,
     }
+
+
+def decode_rows(rows: Iterator[tuple[str, object]], size: int | None, workers: int) -> Iterator[tuple[str, object]]:
+    """The rows of `collect` with pictures uint8 `[3, S, S]` and cleaned captions, or with what is wrong with them."""
+
+    def decode(named: tuple[str, object]) -> tuple[str, object]:
+        name, row = named
+        if isinstance(row, Exception):
+            return named
+        content, said, label = row
+        texts = clean_captions(said)
+        row = attempt(decode_picture, content, size) if texts else ValueError("the caption is empty or no text")
+        return name, row if isinstance(row, Exception) else (row, texts, label)
+
+    with ThreadPoolExecutor(workers) as pool:
+        while chunk := list(islice(rows, 4 * workers if size and workers > 1 else 1)):  # few: files may be large
+            for name, row in (pool.map if len(chunk) > 1 else map)(decode, chunk):
+                size = size or (None if isinstance(row, Exception) else len(row[0][0]))
+                yield name, row
+
+
+def check_skipped(skipped: list[str], n_kept: int, where: str) -> None:
+    """Raise ValueError with the list if more than 1 % of the rows (and more than HANDFUL) were skipped, or all."""
+    if not n_kept or len(skipped) > max(HANDFUL, (n_kept + len(skipped)) / 100):
+        raise ValueError(f"{where}: only {n_kept:,} pairs could be read. {skip_report(skipped)}")
 
 
 def skip_report(skipped: list[str]) -> str:
@@ -184,19 +272,10 @@ def skip_report(skipped: list[str]) -> str:
 
 
 def read_parquet(files: list[Path]) -> dict[str, list]:
-    """All rows of the parquet files as columns, in file-name order."""
+    """All rows of the parquet files as columns, in the order of the files."""
     import pyarrow.parquet as pq
 
-    tables = [as_parquet(file, pq.read_table, file) for file in files]
-    return {name: [x for table in tables for x in table[name].to_pylist()] for name in tables[0].column_names}
-
-
-def as_parquet(file: Path, read: Callable, *args: object) -> object:
-    """What `read(*args)` returns. Raises ValueError if `file` is not parquet."""
-    result = attempt(read, *args)
-    if isinstance(result, Exception):
-        raise ValueError(f"{file} cannot be read as parquet ({result}); fetch or build it again")
-    return result
+    return pq.read_table(files).to_pydict()
 
 
 def load_emoji(split: str, folder: str | Path = EMOJI_DIR, image_size: int | None = None) -> dict:
@@ -218,7 +297,7 @@ def load_emoji(split: str, folder: str | Path = EMOJI_DIR, image_size: int | Non
     index = {name: i for i, name in enumerate(names)}
     bases = {name: i for i, name in enumerate(dict.fromkeys(rows["base_name"]))}
     columns = {
-        "images": decode_images([image["bytes"] for image in rows["image"]], f"emoji/{split}", image_size),
+        "images": torch.stack([decode_picture(image["bytes"], image_size) for image in rows["image"]]),
         "captions": [emoji_captions(n, k) for n, k in zip(rows["name"], rows["keywords"])],
         "labels": [index[name] for name in rows["name"]],
         "class_names": names,
@@ -257,50 +336,36 @@ def files_of_split(path: Path, split: str, files: list[Path], by_name: bool = Tr
     return chosen
 
 
-def load_parquet(path: str | Path, files: list[Path], image_size: int | None = None) -> dict:
-    """Parquet files in the hub's layout: an image column and a label or caption column.
+def open_tables(where: str, tables: dict[str, Callable], reading: Reading) -> Source:
+    """The rows of data sets of the library `datasets` that have the same columns: files of parquet, shards of the hub.
 
-    Class names come from the hub's metadata in the file; a label `cat` becomes the caption `a photo of a cat`.
+    tables: name -> function that loads it. A label `cat` becomes a caption as `reading` says. Pictures must be stored
+    in the files themselves: no other file or address that a row names is opened. Raises ValueError where a table
+    cannot be read (on).
     """
-    import pyarrow.parquet as pq
+    from datasets import Image as Picture
 
-    schema = as_parquet(files[0], pq.read_schema, files[0])
-    needed = (IMAGE_COLUMNS, CAPTION_COLUMNS, LABEL_COLUMNS)
-    image, caption, label = (next((c for c in names if c in schema.names), "") for names in needed)
-    if not image or not (caption or label):
-        raise ValueError(
-            f"{files[0]} has columns {sorted(schema.names)[:50]}; it needs an image column {IMAGE_COLUMNS} and a "
-            f"column of captions {CAPTION_COLUMNS} or labels {LABEL_COLUMNS}"
-        )
-    known = parquet_class_names(schema.metadata or {}, label)
-    class_names = known or [str(i) for i in range(MAX_CLASSES)]
+    first = next(iter(tables))
+    features = readable(first, tables[first]).features or {}
+    names = reading.find(features, where)
+    wanted, labels = [name for name in names if name], getattr(features.get(names[2]), "names", None) or []
+    class_names = [clean_caption(str(label).replace("_", " ")) or "?" for label in labels]
 
-    def cells(batch, i: int) -> tuple[object, object, int]:
-        content, said, number = (batch[name][i].as_py() if name else None for name in (image, caption, label))
-        content = content.get("bytes") if isinstance(content, dict) else content
-        number = number if isinstance(number, int) and 0 <= number < len(class_names) else -1
-        if not caption and number < 0:
-            raise ValueError(f"its {label} is none of the {len(class_names):,} classes")
-        return content, said if caption else f"a photo of a {class_names[number]}", number
+    def rows(name: str) -> Iterator[tuple[str, object]]:
+        table = readable(name, lambda: tables[name]().select_columns(wanted))
+        if isinstance(features[names[0]], Picture):
+            table = table.cast_column(names[0], Picture(decode=False))
+        records = enumerate(table)
+        while (record := readable(name, next, records, None)) is not None:
+            cells = [record[1].get(column) for column in names]
+            yield f"{name} row {record[0]}", attempt(reading.row, names, cells, class_names)
 
-    def rows() -> Iterator[tuple[str, object]]:
-        for file in files:
-            batches = as_parquet(file, lambda: pq.ParquetFile(file).iter_batches(16, columns=wanted))  # noqa: B023
-            row = 0
-            while (batch := as_parquet(file, next, batches, None)) is not None:
-                for i in range(len(batch)):
-                    yield f"{file.name} row {row + i}", attempt(cells, batch, i)
-                row += len(batch)
-
-    wanted = [name for name in (image, caption, label) if name]
-    pairs = collect(rows(), str(path), image_size)
-    return {**pairs, "class_names": known or class_names[: max(pairs["labels"]) + 1]}
+    return Source(where, [partial(rows, name) for name in tables], class_names)
 
 
-def parquet_class_names(metadata: dict[bytes, bytes], label_column: str) -> list[str]:
-    """Class names from the note that `datasets` leaves in a parquet file; empty where there is none."""
-    try:
-        feature = json.loads(metadata[b"huggingface"])["info"]["features"][label_column]
-        return [clean_caption(name.replace("_", " ")) or "?" for name in feature["names"]]
-    except Exception:  # no note, or one of another form
-        return []
+def readable(name: str, read: Callable, *args: object) -> object:
+    """What `read(*args)` returns. Raises ValueError, naming the file or table that is damaged, if it fails."""
+    result = attempt(read, *args)
+    if isinstance(result, Exception):
+        raise ValueError(f"{name} cannot be read ({result}); fetch or build it again")
+    return result

@@ -1,7 +1,8 @@
 """Caption -> token ids: byte-pair encoding on bytes (CLIP section 2.4), trained on one's own captions."""
 
 import json
-from collections.abc import Callable
+import string
+from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -12,12 +13,13 @@ from minclip.checkpoint import write_atomically
 
 PAD, START, END = "<pad>", "<start>", "<end>"
 PAD_ID, START_ID, END_ID = 0, 1, 2
+CLIP_WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 MAX_FILE = 20_000_000  # bytes of a tokenizer.json: room for some 300,000 entries
 MAX_CHARACTERS = 1000  # of a text, for each token that it may have; what comes later is not looked at
 
 
 class Tokenizer:
-    """Lower-cased byte-level BPE with start, end and pad tokens.
+    """Lower-cased byte-level BPE with start, end and pad tokens, or one of published weights (see `empty_bpe`).
 
     Every string in every script can be encoded, since the 256 bytes are tokens themselves. A text
     that spells `<end>` is text, never the token.
@@ -26,6 +28,7 @@ class Tokenizer:
     def __init__(self, bpe) -> None:  # bpe: tokenizers.Tokenizer
         self.bpe = bpe
         self.bpe.encode_special_tokens = True  # "<end>" inside a caption stays text
+        self.starts = int(type(bpe.model).__name__ != "Unigram")  # SigLIP's texts have no start token
         if [bpe.token_to_id(token) for token in (PAD, START, END)] != [PAD_ID, START_ID, END_ID]:
             raise ValueError("this tokenizer was not made by minclip: its first tokens are not pad, start, end")
 
@@ -51,7 +54,10 @@ class Tokenizer:
         return self.bpe.get_vocab_size()
 
     def __call__(self, texts: list[str], context_length: int) -> Tensor:
-        """Texts -> long `[B, context_length]`: start, the text's tokens (cut if too many), end, padding."""
+        """Texts -> long `[B, context_length]`: start, the text's tokens (cut if too many), end, padding.
+
+        SigLIP's have no start; its padding is the end token again, and matters (`minclip.pretrained`).
+        """
         return self.encode(texts, context_length)[0]
 
     def encode(
@@ -76,13 +82,14 @@ class Tokenizer:
         lengths = torch.tensor([len(row) for row in rows], dtype=torch.long)  # [B]
         flat = torch.tensor(list(chain.from_iterable(rows)), dtype=torch.long)  # [all tokens]
         place = torch.arange(len(flat)) - (lengths.cumsum(0) - lengths).repeat_interleave(lengths)  # in its text
-        fits = place < context_length - 2
-        lengths.clamp_(max=context_length - 2)
+        room = context_length - 1 - self.starts
+        fits = place < room
+        lengths = lengths.clamp_(max=room) + self.starts  # with the start, so from here on the end's place
         places = torch.arange(context_length)
-        content = (places > 0) & (places <= lengths[:, None])  # [B, L]
+        content = (places >= self.starts) & (places < lengths[:, None])  # [B, L]
         ids = torch.full((len(rows), context_length), PAD_ID)
         ids[content] = flat[fits]
-        ids.scatter_(1, lengths[:, None] + 1, END_ID)[:, 0] = START_ID
+        ids.scatter_(1, lengths[:, None], END_ID)[:, : self.starts] = START_ID
         if priority is None:
             return ids, None
         word = torch.tensor(list(chain.from_iterable(encoded.word_ids for encoded in encodings)), dtype=torch.long)
@@ -127,32 +134,63 @@ class Tokenizer:
         from tokenizers import Tokenizer as BPE
         from tokenizers import pre_tokenizers
 
+        letters = pre_tokenizers.ByteLevel.alphabet()
+        needed = {"BPE": set(letters), "WordPiece": {"[UNK]"}, "Unigram": {"<unk>"}}
         if not Path(path).is_file() or Path(path).stat().st_size > MAX_FILE:
             raise ValueError(f"{path} is not a tokenizer file: no file, or larger than {MAX_FILE:,} bytes")
         try:
-            text, expected = Path(path).read_text(encoding="utf-8"), empty_bpe()
-            expected.add_special_tokens([PAD, START, END])
-            known = settings(expected.to_str())
-            if strange := [key for key, value in settings(text).items() if key not in known or known[key] != value]:
+            text = Path(path).read_text(encoding="utf-8")
+            content, kinds = settings(text), [settings(empty_bpe(kind).to_str()) for kind in KINDS]
+            differ = [[key for key, value in content.items() if key not in k or k[key] != value] for k in kinds]
+            if strange := min(differ, key=len):
                 raise ValueError(f"this tokenizer was not made by minclip: it has {', '.join(strange):.80} of its own")
             tokenizer = cls(BPE.from_str(text))  # after the check: some settings make the library panic
             vocabulary = tokenizer.bpe.get_vocab()
-            whole = vocabulary.keys() >= set(pre_tokenizers.ByteLevel.alphabet())
+            whole = vocabulary.keys() >= needed[content["type"]]
             if not whole or sorted(vocabulary.values()) != list(range(len(vocabulary))):
-                raise ValueError("its ids are not 0, 1, 2, ... without a hole, or not every byte has one")
+                raise ValueError(
+                    "its ids are not 0, 1, 2, ... without a hole, or not every byte has one, or the unknown none"
+                )
         except Exception as error:
             raise ValueError(f"{path} is not a tokenizer file ({error}); retrain or copy it again") from error
         return tokenizer
 
 
-def empty_bpe():
-    """A byte-level BPE of the `tokenizers` library that has learned nothing yet."""
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+KINDS = ("minclip", "clip", "bert", "siglip")
 
-    bpe = Tokenizer(models.BPE())
-    bpe.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    bpe.decoder = decoders.ByteLevel()
+
+def empty_bpe(kind: str = "minclip", pieces: Sequence = (PAD, START, END), merges: Sequence[tuple[str, str]] = ()):
+    """A tokenizer of the `tokenizers` library that knows `pieces`, in the order of their ids, and `merges` alone.
+
+    kind: `minclip`, byte-level BPE as `Tokenizer.train` makes it; `clip`, OpenAI's, which marks the ends of words;
+    `bert`, WordPiece without accents (CLIPA); `siglip`, sentencepiece's Unigram without punctuation, where pieces are
+    (piece, log probability). Each cleans its text as the library does in which it was published.
+    """
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+    n, p, d = normalizers, pre_tokenizers, decoders
+    replace = lambda pattern, by: n.Replace(Regex(pattern), by)  # noqa: E731
+    if kind == "siglip":
+        unknown = [(piece, 0.0) for piece in (PAD, START, END, "<unk>")]
+        bpe = Tokenizer(models.Unigram(unknown if pieces == (PAD, START, END) else list(pieces), 3, True))
+        steps = [n.Replace("▁", " "), replace(r"(?<=\p{L})Σ(?!\p{L})", "ς"), n.Lowercase()]  # Python's final sigma
+        steps.append(replace("[" + "".join(f"\\{c}" for c in string.punctuation) + "]", ""))
+        kept = [("\u200d", "\ufdd0"), ("～", "\ufdd1")]  # which sentencepiece's rules leave alone, unlike Nmt and NFKC
+        steps += [n.Replace(a, b) for a, b in kept] + [n.Nmt(), n.NFKC()] + [n.Replace(b, a) for a, b in kept]
+        steps += [replace(r"\s+", " "), n.Strip()]
+        split, decoder = p.Metaspace(), d.Metaspace()
+    elif kind == "bert":
+        bpe = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token="[UNK]"))
+        steps, split, decoder = [n.BertNormalizer()], p.BertPreTokenizer(), d.WordPiece()
+    elif kind == "clip":
+        bpe = Tokenizer(models.BPE({piece: i for i, piece in enumerate(pieces)}, merges, end_of_word_suffix="</w>"))
+        steps = [n.NFC(), replace(r"\s+", " "), n.Lowercase()]
+        split = p.Sequence([p.Split(Regex(CLIP_WORDS), "removed", True), p.ByteLevel(False)])
+        decoder = d.Sequence([d.ByteLevel(), d.Replace("</w>", " ")])
+    else:
+        bpe, steps, split, decoder = Tokenizer(models.BPE()), [n.NFC(), n.Lowercase()], p.ByteLevel(), d.ByteLevel()
+    bpe.normalizer, bpe.pre_tokenizer, bpe.decoder = n.Sequence(steps), split, decoder
+    bpe.add_special_tokens([PAD, START, END])
     return bpe
 
 
@@ -173,7 +211,8 @@ def clean(text: str, length: int) -> str:
 class CaptionTokens:
     """All captions of all pairs, tokenised once; `pick` chooses one a pair.
 
-    priority: words -> their ranks (`minclip.syntax.word_priority`), for `pick_with_priority`.
+    priority: words -> their ranks (`minclip.syntax.word_priority`), for `pick_with_priority`. padded: keep padding that
+    all of a batch share, since the tower pools the last position (SigLIP).
     """
 
     def __init__(
@@ -182,7 +221,9 @@ class CaptionTokens:
         tokenizer: Tokenizer,
         context_length: int,
         priority: Callable[[list[str]], list[int]] | None = None,
+        padded: bool = False,
     ) -> None:
+        self.cut = (lambda ids: ids) if padded else cut_padding
         counts = torch.tensor([len(texts) for texts in captions])
         self.counts, self.starts = counts, counts.cumsum(0) - counts  # [N]
         texts = [text for texts in captions for text in texts]
@@ -195,7 +236,7 @@ class CaptionTokens:
 
         The padding that all share is cut off: with `eos` and `mean` pooling it changes nothing but the time.
         """
-        return cut_padding(self.ids[self.choose(rows, draw, first)])
+        return self.cut(self.ids[self.choose(rows, draw, first)])
 
     def pick_with_priority(self, rows: Tensor, draw: Tensor, first: float) -> tuple[Tensor, Tensor]:
         """What `pick` gives, and the rank of each token's word, of the same shape (for `mask_text`).
@@ -205,7 +246,7 @@ class CaptionTokens:
         if self.priority is None:
             raise ValueError("these captions have no priority; make CaptionTokens(..., priority=word_priority)")
         chosen = self.choose(rows, draw, first)
-        ids = cut_padding(self.ids[chosen])
+        ids = self.cut(self.ids[chosen])
         return ids, self.priority[chosen, : ids.shape[1]]
 
     def choose(self, rows: Tensor, draw: Tensor, first: float) -> Tensor:

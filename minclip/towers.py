@@ -5,7 +5,7 @@ token's state stands for the whole.
 """
 
 import math
-from functools import cache
+from functools import cache, partial
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +27,17 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Te
         if mask is not None:
             scores = scores.masked_fill(~mask, -torch.inf)
         return scores.softmax(-1) @ v  # [B, heads, N, d]
+
+
+class QuickGELU(nn.Module):
+    """x sigmoid(1.702 x): OpenAI's weights were trained with this approximation of the GELU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape, element by element."""
+        return x * torch.sigmoid(1.702 * x)
+
+
+ACTIVATIONS = {"gelu": nn.GELU, "gelu_tanh": partial(nn.GELU, "tanh"), "quick_gelu": QuickGELU}
 
 
 def fit_positions(embedding: Tensor, positions: int) -> Tensor:
@@ -76,12 +87,18 @@ def fit_text_positions(embedding: Tensor, length: int) -> Tensor:
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x))."""
+    """x + attention(norm(x)), then x + mlp(norm(x)).
 
-    def __init__(self, width: int, heads: int, mlp_ratio: float = 4.0, dropout: float = 0.0) -> None:
+    hidden: width inside the MLP, 0 for 4 width. activation: one of ACTIVATIONS. eps: what a norm adds to a variance.
+    """
+
+    def __init__(
+        self, width: int, heads: int, dropout: float = 0.0, hidden: int = 0, activation: str = "gelu", eps: float = 1e-5
+    ) -> None:
         super().__init__()
-        hidden = int(width * mlp_ratio)
-        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        hidden = hidden or 4 * width
+        self.norm1, self.norm2 = nn.LayerNorm(width, eps), nn.LayerNorm(width, eps)
+        self.activation = ACTIVATIONS[activation]()
         self.qkv, self.attention_out = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.mlp_in, self.mlp_out = nn.Linear(width, hidden), nn.Linear(hidden, width)
         self.heads, self.dropout = heads, nn.Dropout(dropout)
@@ -92,7 +109,7 @@ class Block(nn.Module):
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each [B, heads, N, W / heads]
         attended = attention(q, k, v, mask)
         x = x + self.dropout(self.attention_out(attended.transpose(1, 2).flatten(2)))
-        return x + self.dropout(self.mlp_out(F.gelu(self.mlp_in(self.norm2(x)))))
+        return x + self.dropout(self.mlp_out(self.activation(self.mlp_in(self.norm2(x)))))
 
 
 def init_transformer(blocks: nn.ModuleList, width: int) -> None:
@@ -115,12 +132,13 @@ def check_heads(width: int, heads: int) -> None:
 class MapPool(nn.Module):
     """Multi-head attention pooling with a learned query, then an MLP (SigLIP's image head)."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, hidden: int = 0, activation: str = "gelu", eps: float = 1e-5) -> None:
         super().__init__()
+        hidden = hidden or 4 * width
         self.probe = nn.Parameter(torch.randn(1, 1, width) * width**-0.5)
         self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
-        self.norm = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.norm = nn.LayerNorm(width, eps)
+        self.mlp = nn.Sequential(nn.Linear(width, hidden), ACTIVATIONS[activation](), nn.Linear(hidden, width))
 
     def forward(self, x: Tensor) -> Tensor:
         """`[B, N, W]` -> `[B, W]`."""
@@ -132,8 +150,10 @@ class MapPool(nn.Module):
 class VisionTransformer(nn.Module):
     """Image tower: `[B, 3, S, S]` in [-1, 1] -> features `[B, width]`.
 
-    pool: `cls` (an extra token, CLIP), `mean` (of the patches, CLIPA) or `map` (attention, SigLIP). positions:
-    `learned` (CLIP, SigLIP) or `sincos` (fixed, CLIPA; width must be a multiple of 4).
+    pool: `cls` (an extra token, CLIP), `mean` (of the patches), `map` (attention, SigLIP) or `cls_mean` (of the
+    patches, with an extra token among them that is not pooled: CLIPA's released weights). positions: `learned` (CLIP,
+    SigLIP) or `sincos` (fixed, CLIPA; width must be a multiple of 4). norms: `both`, before and after the blocks
+    (CLIP), or only `after` (SigLIP, CLIPA). block: what else a `Block` can be told.
     """
 
     def __init__(
@@ -146,24 +166,28 @@ class VisionTransformer(nn.Module):
         pool: str = "mean",
         dropout: float = 0.0,
         positions: str = "learned",
+        norms: str = "both",
+        **block: object,
     ) -> None:
         super().__init__()
         if image_size % patch_size:
             raise ValueError(f"image_size {image_size} is not a multiple of patch_size {patch_size}")
-        if pool not in ("cls", "mean", "map"):
-            raise ValueError(f"unknown pool {pool!r}; choose cls, mean or map")
+        if pool not in ("cls", "mean", "map", "cls_mean"):
+            raise ValueError(f"unknown pool {pool!r}; choose cls, mean, map or cls_mean")
         if positions not in ("learned", "sincos") or (positions == "sincos" and width % 4):
             raise ValueError(f"positions {positions!r} with width {width}: choose learned, or sincos (width 4 n)")
         check_heads(width, heads)
         self.pool, self.output_dim, self.patch_size = pool, width, patch_size
         self.patch_embedding = nn.Conv2d(3, width, patch_size, patch_size, bias=False)
-        tokens = (image_size // patch_size) ** 2 + (pool == "cls")
+        self.extra = int(pool in ("cls", "cls_mean"))
+        tokens = (image_size // patch_size) ** 2 + self.extra
         learned = positions == "learned"
         self.position_embedding = nn.Parameter(torch.randn(tokens, width) * width**-0.5) if learned else None
-        self.cls_embedding = nn.Parameter(torch.randn(width) * width**-0.5) if pool == "cls" else None
-        self.norm_in, self.norm_out = nn.LayerNorm(width), nn.LayerNorm(width)  # norm_in: CLIP's one extra norm
-        self.blocks = nn.ModuleList(Block(width, heads, dropout=dropout) for _ in range(layers))
-        self.map_pool = MapPool(width, heads) if pool == "map" else None
+        self.cls_embedding = nn.Parameter(torch.randn(width) * width**-0.5) if self.extra else None
+        norm = partial(nn.LayerNorm, width, block.get("eps", 1e-5))
+        self.norm_in, self.norm_out = norm() if norms == "both" else nn.Identity(), norm()  # in: CLIP's one extra norm
+        self.blocks = nn.ModuleList(Block(width, heads, dropout, **block) for _ in range(layers))
+        self.map_pool = MapPool(width, heads, **block) if pool == "map" else None
         init_transformer(self.blocks, width)
 
     def forward(self, images: Tensor, kept: Tensor | None = None) -> Tensor:
@@ -174,7 +198,7 @@ class VisionTransformer(nn.Module):
         """
         if images.shape[2] != images.shape[3] or images.shape[2] % self.patch_size:
             raise ValueError(f"pictures are {list(images.shape[2:])}: not square or no multiple of {self.patch_size}")
-        positions, extra = self.positions(images.shape[2] // self.patch_size), int(self.pool == "cls")
+        positions, extra = self.positions(images.shape[2] // self.patch_size), self.extra
         if kept is None:
             x = self.patch_embedding(images).flatten(2).transpose(1, 2)  # [B, N, W]
             x = x + positions[extra:].to(x.dtype)
@@ -183,7 +207,7 @@ class VisionTransformer(nn.Module):
             patches = patches.gather(1, kept[..., None].expand(-1, -1, patches.shape[2]))  # [B, K, 3 P^2]
             x = F.linear(patches, self.patch_embedding.weight.flatten(1))  # the same as the convolution
             x = x + positions[extra:][kept].to(x.dtype)  # [B, K, W]
-        if self.pool == "cls":
+        if extra:
             cls = (self.cls_embedding + positions[0]).to(x.dtype)
             x = torch.cat([cls.expand(len(x), 1, -1), x], 1)  # [B, 1 + N, W]
         # In autocast the residual stream stays in the short type of the patches, which halves its memory.
@@ -192,7 +216,7 @@ class VisionTransformer(nn.Module):
             x = block(x)
         if self.pool == "map":
             return self.map_pool(self.norm_out(x))
-        return self.norm_out(x[:, 0] if self.pool == "cls" else x.mean(1))
+        return self.norm_out(x[:, 0] if self.pool == "cls" else x[:, extra:].mean(1))
 
     def positions(self, side: int) -> Tensor:
         """What is added to the tokens of a `side` x `side` grid: `[extra + side^2, width]`; extra: the class token."""
@@ -200,7 +224,7 @@ class VisionTransformer(nn.Module):
             return fit_positions(self.position_embedding, side**2)
         weight = self.patch_embedding.weight
         grid = sincos_positions(side, self.output_dim).to(weight)
-        return F.pad(grid, (0, 0, int(self.pool == "cls"), 0))  # the class token has no place
+        return F.pad(grid, (0, 0, self.extra, 0))  # the class token has no place
 
 
 class TextTransformer(nn.Module):
@@ -208,8 +232,8 @@ class TextTransformer(nn.Module):
 
     causal: each token sees only those before it (CLIP). pool: `eos` (the state at the end token, CLIP),
     `last` (the last position, SigLIP, padding and all) or `mean` (of the tokens that are not padding).
-    Ids may be shorter than `context_length`. With `eos` and `mean`, padding changes nothing: causal
-    tokens never see it, and without `causal` it is masked out.
+    block: what else a `Block` can be told. Ids may be shorter than `context_length`. With `eos` and
+    `mean`, padding changes nothing: causal tokens never see it, and without `causal` it is masked out.
     """
 
     def __init__(
@@ -222,6 +246,7 @@ class TextTransformer(nn.Module):
         causal: bool = True,
         pool: str = "eos",
         dropout: float = 0.0,
+        **block: object,
     ) -> None:
         super().__init__()
         if pool not in ("eos", "last", "mean"):
@@ -230,8 +255,8 @@ class TextTransformer(nn.Module):
         self.causal, self.pool, self.output_dim, self.context_length = causal, pool, width, context_length
         self.token_embedding = nn.Embedding(vocab_size, width)
         self.position_embedding = nn.Parameter(torch.randn(context_length, width) * 0.01)
-        self.blocks = nn.ModuleList(Block(width, heads, dropout=dropout) for _ in range(layers))
-        self.norm_out = nn.LayerNorm(width)
+        self.blocks = nn.ModuleList(Block(width, heads, dropout, **block) for _ in range(layers))
+        self.norm_out = nn.LayerNorm(width, block.get("eps", 1e-5))
         nn.init.normal_(self.token_embedding.weight, std=0.02)
         init_transformer(self.blocks, width)
 

@@ -22,24 +22,30 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from minclip import faults, runs
-from minclip.batches import BatchConfig, check_batches, make_batch, tokenise
+from minclip.batches import BatchConfig, check_batches, make_batch
 from minclip.checkpoint import load_state, save_state
 from minclip.chunked_loss import chunked_sigmoid_loss, chunked_softmax_loss
 from minclip.clip import CLIP, LOSSES, MAX_LOGIT_SCALE, CLIPConfig, build_clip, start_from
-from minclip.data import BatchOrder, Pairs, load_pairs, step_generator
+from minclip.data import Pairs, step_generator
 from minclip.grad_cache import cached_step
 from minclip.optimizer import make_optimizer, set_learning_rate
 from minclip.precision import PRECISIONS, resolve_precision
 from minclip.report import evaluate, table, write_report
+from minclip.sharding import gather_model, gather_state, own, shard
 from minclip.sigmoid_loss import sigmoid_loss, uninformed_sigmoid_loss
 from minclip.softmax_loss import softmax_loss, uninformed_softmax_loss
+from minclip.sources import skip_report
+from minclip.streaming import Feed
 from minclip.tokenizer import Tokenizer
+from minclip.towers import Block
 
 
 @dataclass
@@ -52,6 +58,10 @@ class TrainConfig(BatchConfig):
     """folder of a finished run to start from: its weights and its tokenizer; empty for fresh ones"""
     micro_batch_size: int = 0
     """pairs that go through the towers at once, in each process (loss and gradient stay the batch's); 0 for all"""
+    gradient_checkpointing: bool = False
+    """keep only what goes into a transformer block and compute the rest again in backward: less memory, more time"""
+    fsdp: bool = False
+    """share out weights, gradients and optimizer state among the processes: for towers too large for one device"""
     lr: float = 2e-3
     """highest learning rate, reached after the warm-up"""
     warmup_steps: int = 50
@@ -103,20 +113,20 @@ def train(
     """
     from accelerate import Accelerator, PartialState
     from accelerate.state import AcceleratorState
-    from accelerate.utils import broadcast_object_list
+    from accelerate.utils import broadcast_object_list, gather_object
     from tqdm.auto import tqdm
 
     check_config(config)
     output = Path(config.output_dir) if config.output_dir else None
     runs.check_output_dir(output, asdict(config), asdict(TrainConfig()))
     data = config.data if pairs is None else None
-    pairs = load_pairs(config.data, config.split) if pairs is None else pairs
-    order = BatchOrder(pairs.groups, config.batch_size, config.seed)
+    cpu = not torch.accelerator.is_available()  # said to accelerate, or several CPU processes would not find each other
+    world = PartialState(cpu=cpu)
+    feed = Feed(config, pairs, world.process_index, world.num_processes)
 
     precision = runs.read_precision(output) if config.resume else None
     shared = [precision or resolve_precision(config.precision)]
-    cpu = not torch.accelerator.is_available()  # said to accelerate, or several CPU processes would not find each other
-    if PartialState(cpu=cpu).num_processes > 1:
+    if world.num_processes > 1:
         broadcast_object_list(shared)  # every process computes as the first one measured
     (precision,) = shared
     tracking = {"log_with": config.tracker or None, "project_dir": config.output_dir or None}
@@ -128,20 +138,25 @@ def train(
     local = slice(rank * config.batch_size // n, (rank + 1) * config.batch_size // n)  # this process's part of a batch
 
     state = load_state(output / "state") if output and config.resume else None
+    pairs = feed.pairs_at(state["step"] if state else 0)
     start = None
     if state:
         tokenizer = Tokenizer.load(output / "tokenizer.json")
     elif config.init_from:
-        start, tokenizer = load_start(config.init_from, config.model)
+        start, tokenizer = runs.load_start(config.init_from, config.model)
     else:
-        tokenizer = train_tokenizer(pairs, config.model)
-    tokens = tokenise(pairs, tokenizer, config)
+        shared = [train_tokenizer(pairs, config.model)]
+        broadcast_object_list(shared)  # processes that read a stream see other captions
+        (tokenizer,) = shared
+    feed.at(state["step"] if state else 0, tokenizer)  # raises ValueError for too large a batch
     torch.manual_seed(config.seed)
     model = build_clip(replace(config.model, vocab_size=tokenizer.vocab_size))
     dtype = torch.float64 if precision == "fp64" else torch.float32
     model.to(device=device, dtype=dtype, memory_format=torch.channels_last)
     taken = start_from(model, start) if start else ""
     del start
+    for block in (m for m in model.modules() if isinstance(m, Block) and config.gradient_checkpointing):
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # (Chen et al. 2016, arXiv 1604.06174)
     how = (config.lr, config.weight_decay, config.beta2, config.scalar_lr_factor, config.muon_lr)
     optimizer = make_optimizer(model, *how)
     first, seconds, history = 0, 0.0, []
@@ -156,8 +171,9 @@ def train(
         log = output / "metrics.jsonl"
     if config.tracker:
         accelerator.init_trackers("minclip")
-    wrapped, optimizer = accelerator.prepare(model, optimizer)
-    wrapped.train()
+    sharded = config.fsdp and n > 1
+    wrapped = accelerator.prepare_model(model, evaluation_mode=sharded)  # so: autocast, no DistributedDataParallel
+    wrapped = (shard(wrapped, optimizer) if sharded else wrapped).train()
 
     features, pending, asked = [], [], False  # pending: what steps computed, not looked at yet: that makes a GPU wait
     loss_fn = faults.watched(choose_loss(config.model.loss, config.batch_size, n), features)
@@ -173,6 +189,7 @@ def train(
     with faults.noted_signals(output is not None, n == 1) as signals:
         for step in range(first, config.max_steps):
             lr = set_learning_rate(optimizer, config.lr, step, config.warmup_steps, config.max_steps)
+            pairs, tokens, order = feed.at(step, tokenizer)
             images, *others = make_batch(pairs, tokens, order, config, step, local, device)
             torch.manual_seed(draw_seed(config.seed, step, rank))  # dropout, too, depends on the step alone
             batch, done = (images.to(dtype), *others), step + 1
@@ -180,7 +197,7 @@ def train(
                 loss = cached_step(wrapped, batch, loss_fn, config.micro_batch_size or len(images))
             except ValueError as error:  # the chunked loss's, on all processes
                 raise faults.diverged(str(error), done, order, output) from error
-            norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+            norm = torch.nn.utils.get_total_norm([own(p.grad) for p in model.parameters() if p.grad is not None])
             pending.append(torch.stack([features.pop().to(loss.dtype), loss, norm.to(loss.dtype)]))  # faults.SIGNS
             optimizer.step()
             optimizer.zero_grad()
@@ -207,9 +224,11 @@ def train(
                 runs.append_line(log, line)
                 accelerator.log(line, step=done)
                 bar.set_postfix_str(f"loss {line['loss']:.3f}, {speed:.0f} images/s", refresh=False)
-            if (save_now or asked) and accelerator.is_main_process:
+            if save_now or asked:
                 state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "seconds": seconds}
-                save_state(output / "state", done, state)
+                state = gather_state(state, accelerator.is_main_process)
+                if accelerator.is_main_process:
+                    save_state(output / "state", done, state)
             bar.update()
             if on_step:
                 on_step(done, model)
@@ -219,17 +238,17 @@ def train(
                 accelerator.print(f"\nstopped at step {done} by {name.name}; --resume goes on")
                 raise SystemExit(128 + name)
     bar.close()
-    model.eval()
+    model = (gather_model(model) if sharded else model).eval()
     metrics = {"max_steps": config.max_steps, "train_seconds": round(seconds, 2), "images_per_second": round(speed, 1)}
     metrics |= {"loss_first": history[0]["loss"], "loss_last": history[-1]["loss"], "loss_uninformed": uninformed}
     metrics |= {"seed": config.seed, "device": runs.device_name(device), "num_processes": n, "precision": precision}
-    metrics["n_parameters"] = n_parameters
+    metrics |= {"n_parameters": n_parameters, "skipped": list(dict.fromkeys(gather_object(feed.skipped)))}
     if accelerator.is_main_process:
         if output:
             model.save_pretrained(output)  # before anything that a missing or broken test split could stop
-        metrics["zero_shot"] = evaluate(model, tokenizer, data) if data else {}
+        metrics["zero_shot"] = evaluate(model, tokenizer, data, config.reading) if data else {}
         if output:
-            write_report(output, model, tokenizer, data, history, metrics)
+            write_report(output, model, tokenizer, data, history, metrics, config.reading)
     accelerator.wait_for_everyone()
     accelerator.end_training()
     return TrainResult(model, tokenizer, metrics, history)
@@ -267,23 +286,6 @@ def train_tokenizer(pairs: Pairs, model: CLIPConfig) -> Tokenizer:
     return Tokenizer.train(sorted({text for texts in pairs.captions for text in texts}), model.vocab_size)
 
 
-def load_start(folder: str, shape: CLIPConfig) -> tuple[CLIP, Tokenizer]:
-    """The model and the tokenizer of a finished run, for a run of the given shape to start from.
-
-    Raises FileNotFoundError or ValueError naming what is missing or does not fit.
-    """
-    model, file = CLIP.from_pretrained(folder), Path(folder) / "tokenizer.json"
-    if not file.exists():
-        raise FileNotFoundError(f"{folder} does not hold tokenizer.json; is it a finished run?")
-    tokenizer = Tokenizer.load(file)
-    known, wanted = model.config.vocab_size, shape.vocab_size
-    if tokenizer.vocab_size != known:
-        raise ValueError(f"{file} has {tokenizer.vocab_size} entries, its model {known}; copy both from one run")
-    if known > wanted:
-        raise ValueError(f"init_from {folder} has vocab_size {known}, this run {wanted}; use --vocab_size {known}")
-    return model, tokenizer
-
-
 def draw_seed(*key: int) -> int:
     """A seed for torch's global generator that depends on all of `key`."""
     return int(torch.randint(2**62, (1,), generator=step_generator(*key, 4)))
@@ -294,16 +296,15 @@ def main() -> None:
     import tyro
 
     if {"MASTER_ADDR", "ACCELERATE_MIXED_PRECISION"} <= set(os.environ) and "WORLD_SIZE" not in os.environ:
-        raise SystemExit(  # accelerate's CPU launcher, asked for several processes, starts one and says nothing
-            "accelerate was asked for several processes but started one, as it does on a CPU without MPI; "
-            "use: torchrun --nproc_per_node 2 minclip/train.py ..."
-        )
+        # accelerate's CPU launcher, asked for several processes, starts one and says nothing
+        raise SystemExit("on a CPU, accelerate starts one process; use: torchrun --nproc_per_node 2 minclip/train.py")
     config = tyro.cli(TrainConfig, config=(tyro.conf.OmitArgPrefixes,), use_underscores=True)
     try:
         result = train(config)
         if result.metrics.get("zero_shot"):
-            seconds = result.metrics["train_seconds"]
-            print(f"\nzero-shot accuracy after {seconds:.0f} s of training\n\n{table(result.metrics)}")
+            print(f"\nzero-shot accuracy after {result.metrics['train_seconds']:.0f} s\n\n{table(result.metrics)}")
+        if result.metrics["skipped"] and config.reading.streaming:
+            print(f"\n{skip_report(result.metrics['skipped'])}")
         if config.output_dir and "zero_shot" in result.metrics:  # the main process alone speaks
             print(f"\nsee {config.output_dir}/samples.png, curves.png and metrics.json")
     except (ValueError, OSError, FloatingPointError) as error:

@@ -1,7 +1,10 @@
 """Zero-shot classification: the names of the classes are the weights of the classifier (CLIP section 3.1)."""
 
+import csv
 import math
+import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -130,3 +133,51 @@ def evaluate_zero_shot(
         if no_flag.any():
             result["top1_without_flags"] = top_k_accuracy(scores[no_flag], labels[no_flag], 1)
     return result
+
+
+@torch.no_grad()
+def class_probabilities(model: CLIP, scores: Tensor) -> Tensor:
+    """Cosines `[N, C]` -> probabilities `[N, C]`, as the model's loss reads them.
+
+    softmax: one of the C names is right, so a row sums to 1, whatever the picture shows. sigmoid: each name is judged
+    alone, so none may be right, or several; how well such scores are calibrated is asked in notebook 07.
+    """
+    logits = model.logit_scale.exp().cpu() * scores
+    return logits.softmax(1) if model.logit_bias is None else (logits + model.logit_bias.cpu()).sigmoid()
+
+
+def classify_folder(
+    *, model: str, images: str, names: tuple[str, ...], templates: tuple[str, ...] = ("a photo of a {}",),
+    index: str = "",
+) -> None:  # fmt: skip
+    """Name each picture of a folder: prints CSV, with the best name and the probabilities of all.
+
+    Where the pictures lie in subfolders that are called like the names (`_` and `-` count as blanks, capitals as small
+    letters), the accuracy is said, too, on the standard error.
+
+    Args:
+        model: folder of a run, or the name of a published model
+        images: folder of pictures; subfolders count, hidden files do not
+        names: the names to choose from, or a .txt file with one a line
+        templates: sentences that hold {} for the name; the mean of their embeddings counts
+        index: where the index of `minclip.search` is kept; empty for the user's cache folder
+    """
+    from minclip.search import open_folder
+
+    if len(names) == 1 and names[0].endswith(".txt"):
+        names = [line.strip() for line in Path(names[0]).read_text(encoding="utf-8").splitlines() if line.strip()]
+    clip, tokenizer, files, features = open_folder(model, images, index)
+    shares = class_probabilities(clip, features @ zero_shot_weights(clip, tokenizer, names, templates).float().cpu().T)
+    best = [names[i] for i in shares.argmax(1).tolist()]
+    csv.writer(sys.stdout).writerows([("file", "best", *names), *zip(files, best, *shares.T.tolist())])
+    bare = lambda text: text.replace("_", " ").replace("-", " ").casefold()  # noqa: E731
+    truths = [(bare(file.parent.name), bare(name)) for file, name in zip(files, best)]
+    hits = [true == said for true, said in truths if true in map(bare, names)]
+    right = f"; {sum(hits) / len(hits):.1%} of {len(hits):,} are in the subfolder of this name" if hits else ""
+    print(f"{len(files):,} pictures named, with the probabilities of {clip.loss}{right}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    from minclip.search import run_command
+
+    run_command(classify_folder)

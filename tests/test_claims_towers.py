@@ -9,8 +9,8 @@ from conftest import judged_by_hand, runner
 from experiments import clip_resnet_vs_vit as towers
 from experiments import common, emoji, fit, lit_lock, tokens
 from experiments.claims import load_claims
+from experiments.cost import Shape, image_flops
 from experiments.sweep import complete
-from minclip.cost import Shape, image_flops
 
 YES, CONTRARY, NO = "reproduced", "opposite", "not at this scale"
 TINY = {"batch_size": 32, "steps": 4, "embed_dim": 16, "text_width": 32}

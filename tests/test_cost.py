@@ -6,11 +6,10 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from experiments import published
+from experiments import cost, published
+from experiments.cost import Phase, Shape
 from experiments.published import PUBLISHED, Published
-from minclip import cost
 from minclip.clip import CLIP
-from minclip.cost import Phase, Shape
 from minclip.masking import mask_image
 from minclip.sigmoid_loss import sigmoid_loss
 from minclip.softmax_loss import softmax_loss

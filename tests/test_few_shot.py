@@ -10,7 +10,7 @@ from conftest import assert_close, assert_differ
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
-from minclip.few_shot import draw_shots, fit_linear, interpolate_weights, tip_adapter, tune_tip_adapter
+from experiments.few_shot import draw_shots, fit_linear, interpolate_weights, tip_adapter, tune_tip_adapter
 
 
 def rng(seed: int = 0) -> torch.Generator:

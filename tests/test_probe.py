@@ -8,8 +8,8 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from minclip import probe as module
-from minclip.probe import GRID, fit_probe, linear_probe, probe_accuracy, sweep_probe
+from experiments import probe as module
+from experiments.probe import GRID, fit_probe, linear_probe, probe_accuracy, sweep_probe
 
 
 def clouds(n: int, seed: int, classes: int = 3, width: int = 5):

@@ -3,9 +3,9 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from experiments import published, recipes
+from experiments import cost, published, recipes
 from experiments.recipes import RECIPES, Recipe, Stage
-from minclip import cost, runs
+from minclip import runs
 from minclip.clip import CLIP, CLIPConfig
 from minclip.train import train
 

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from conftest import assert_close, assert_differ
 
 from experiments import emoji, fit, names, robustness, shots, tasks, tokens, transfer
+from experiments.few_shot import draw_shots, fit_linear
 from experiments.sweep import complete
 from minclip.data import Pairs, plain, step_generator
-from minclip.few_shot import draw_shots, fit_linear
 from minclip.zero_shot import top_k_accuracy
 
 ARTISTS = ("noto", "blob", "fluent", "emojione")

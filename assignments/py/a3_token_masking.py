@@ -598,7 +598,7 @@ plt.show()
 # You have all that CLIPA leaves out, and the rule by which it saves: patches, three masks, positions that travel with
 # their patches, captions that keep their ends, and the price. In a training loop you would make a new `draw` in every
 # step, and none at evaluation. The package's versions of these functions are in `minclip/masking.py` and
-# `minclip/cost.py`.
+# `experiments/cost.py`.
 #
 # **Next.** What does a tower lose that learns this way, and is it less for larger towers? Go on with [11 · Fewer image
 # tokens](../../../notebooks/11_fewer_image_tokens.ipynb), section 4, and with [13 · Full-token

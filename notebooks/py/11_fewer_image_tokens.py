@@ -157,14 +157,14 @@ with torch.no_grad():
 # %% [markdown]
 # ## 3. What it saves
 #
-# `minclip.cost` counts the FLOPs of a tower, a multiplication and an addition as two. Our long runs have pictures of 32 × 32 pixels and
+# `experiments.cost` counts the FLOPs of a tower, a multiplication and an addition as two. Our long runs have pictures of 32 × 32 pixels and
 # patches of 4 × 4, so again 64 tokens. Most of a block's work is done for each token alone and falls in proportion. Attention compares all tokens with
 # each other, and falls with the square. In these small towers attention is a small part, so the total falls
 # only a little faster than the tokens. Resizing costs the same as masking, if as many tokens are left.
 
 # %%
 # NBVAL_CHECK_OUTPUT
-from minclip.cost import Shape, image_flops
+from experiments.cost import Shape, image_flops
 
 shape = Shape(patch_size=4, image_width=64, image_layers=3, text_width=64, text_layers=1, embed_dim=128)
 plain_cost = image_flops(shape, 32)

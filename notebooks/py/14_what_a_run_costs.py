@@ -34,7 +34,7 @@ import torch
 
 from experiments import published
 from experiments.recipes import RECIPES, recipe_cost, shape_of
-from minclip import cost
+from experiments import cost
 
 plt.rcParams.update({"figure.figsize": (3.5, 2.5), "figure.dpi": 150, "font.size": 8})
 
@@ -60,7 +60,7 @@ def by_hand(N, W):
 
 # %% [markdown]
 # Add them up: 6 + 2 + 8 + 8 = **24 N W²** for the four that have weights, and **4 N² W** for the two that compare tokens with
-# each other. (How many heads there are changes nothing. More heads are thinner by as much.) `minclip.cost.block_flops` is this
+# each other. (How many heads there are changes nothing. More heads are thinner by as much.) `experiments.cost.block_flops` is this
 # formula. The table adds what one would like to know before leaving tokens out: how much of the cost is the part with N².
 
 # %%

@@ -126,14 +126,14 @@ def probe_by_hand(x, y, C):
 
 
 # %% [markdown]
-# The package has no optimiser of its own for this. `minclip.probe.fit_probe` calls scikit-learn, as CLIP's authors did. Three toy clouds with five
+# The package has no optimiser of its own for this. `experiments.probe.fit_probe` calls scikit-learn, as CLIP's authors did. Three toy clouds with five
 # features, of which the last two say nothing, show that all three agree: ours to about three digits (scikit-learn stops when it is near enough), the package to
 # the last bit.
 
 # %%
 from sklearn.linear_model import LogisticRegression
 
-from minclip.probe import GRID, fit_probe, linear_probe, probe_accuracy, sweep_probe
+from experiments.probe import GRID, fit_probe, linear_probe, probe_accuracy, sweep_probe
 
 y = torch.arange(90) % 3
 x = F.one_hot(y, 5) + 0.8 * torch.randn(90, 5, generator=torch.Generator().manual_seed(0))
@@ -197,7 +197,7 @@ plt.show()
 
 # %%
 # NBVAL_CHECK_OUTPUT
-from minclip.few_shot import draw_shots, fit_linear, interpolate_weights, tip_adapter
+from experiments.few_shot import draw_shots, fit_linear, interpolate_weights, tip_adapter
 
 labels = split.labels["train"]  # [565]
 for k in (1, 2, 4):

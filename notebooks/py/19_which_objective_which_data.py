@@ -553,6 +553,6 @@ for name in limited:
 #   untreated one now, and why is the other difference still nothing?
 # - In section 8, set `SKEW = 2` before `shares` is computed. How much of a batch is then the same in every step?
 #
-# **Next.** This is the last notebook. It has asked what CLIP's makers had to choose before they could train anything. What remains is to use it. The
-# start page, [Start here](README.md), shows all notebooks as a map, with the exercises that go with them, for a class or for yourself. Before:
+# **Next.** This notebook has asked what CLIP's makers had to choose before they could train anything. What they trained can be had:
+# [20 · Real weights](20_real_weights.ipynb) asks what it takes to load their weights into the towers of this course. Before:
 # [18 · Locked towers](18_locked_towers.ipynb).

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from minclip.lit import check_same_shapes
 from minclip.zero_shot import check_labels, check_same_width, classify
 
 
@@ -102,11 +103,3 @@ def interpolate_weights(zero_shot: dict[str, Tensor], tuned: dict[str, Tensor], 
         raise ValueError(f"alpha {alpha} is not within 0 (zero-shot) to 1 (tuned)")
     check_same_shapes(zero_shot, tuned)
     return tuned | {name: torch.lerp(zero_shot[name], t, alpha) for name, t in tuned.items() if t.is_floating_point()}
-
-
-def check_same_shapes(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
-    """Raise ValueError, naming the first tensor that differs, unless two state dicts have the same names and shapes."""
-    for name in [*one, *other]:
-        shapes = [list(state[name].shape) if name in state else "missing" for state in (one, other)]
-        if shapes[0] != shapes[1]:
-            raise ValueError(f"two architectures: {name} is {shapes[0]} in the first and {shapes[1]} in the second")

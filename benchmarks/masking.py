@@ -2,8 +2,8 @@
 
     python benchmarks/masking.py            # two minutes; writes results/bench_masking.json
 
-Two things take turns: the image tower alone, forward and backward, beside what `experiments.cost` counts for it; and the
-whole step of `train.py`, from stored pictures to moved weights. The rest of a step (augmentation, text tower, loss,
+Two things take turns: the image tower alone, forward and backward, beside what `experiments.cost` counts for it; and
+the whole step of `train.py`, from stored pictures to moved weights. The rest of a step (augmentation, text tower, loss,
 optimizer) does not depend on the image tokens, so the whole gains less than the tower. Medians of ratios within one
 repetition, so that a busy machine slows both sides.
 """

@@ -18,6 +18,8 @@ from minclip.sources import Reading
 from minclip.syntax import word_priority
 from minclip.tokenizer import CaptionTokens, Tokenizer
 
+AT_LEAST_ONE = "batch_size max_steps log_every checkpoint_every window window_passes workers".split()
+
 
 @dataclass
 class BatchConfig:
@@ -55,7 +57,7 @@ class BatchConfig:
 def check_batches(config: BatchConfig) -> None:
     """Raise ValueError for settings of batches that no run can have, at any of its picture sizes."""
     for name, value in {**vars(config), **vars(config.reading)}.items():
-        if name in ("batch_size", "max_steps", "window", "window_passes", "workers") and value < 1:
+        if name in AT_LEAST_ONE and value < 1:
             raise ValueError(f"{name} is {value}; it must be at least 1")
     if config.reading.streaming and (config.data == "emoji" or config.reading.window < 2 * config.batch_size):
         raise ValueError("streaming needs a --window of two batches or more, and --data other than emoji (in memory)")

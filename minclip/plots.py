@@ -1,6 +1,5 @@
-"""Pictures of runs: loss curves, contact sheets of searches and of confusions."""
+"""Pictures of runs: loss curves, contact sheets of searches."""
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +8,6 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from minclip.checkpoint import write_atomically
-from minclip.zero_shot import check_labels
 
 FIGURE_SIZE = (3.5, 2.5)  # inches, as in d2l: one size for every small figure
 
@@ -62,20 +60,3 @@ def plot_search(
     """
     hits = torch.zeros_like(indices) if correct is None else correct
     return contact_sheet([(query, images[i], hit.tolist()) for query, i, hit in zip(queries, indices, hits)], notice)
-
-
-def plot_confusions(
-    images: Tensor, labels: Tensor, predictions: Tensor, names: Sequence[str], count: int = 6, notice: str = ""
-) -> Figure:
-    """The most frequent confusions, one a row: the true name, what it was called, how often, up to five pictures.
-
-    images: uint8 `[N, 3, H, W]`; labels, predictions: long `[N]` into names; notice: see `contact_sheet`. Of equally
-    frequent ones, those that are met first. Raises ValueError for sizes that differ and labels out of range.
-    """
-    check_labels(len(images), len(names), labels=labels, predictions=predictions)
-    wrong = Counter(both for both in zip(labels.tolist(), predictions.tolist()) if both[0] != both[1])
-    rows = []
-    for (true, called), number in wrong.most_common(count):
-        pictures = images[(labels == true) & (predictions == called)][:5]
-        rows.append((f"{names[true]}\ncalled {names[called]}, {number} times", pictures, [False] * 5))
-    return contact_sheet(rows or [("nothing is confused", images[:1], [True])], notice)

@@ -14,28 +14,23 @@ What can be said in two ways is said in ours, and the embeddings stay the same:
 Pictures are cut to their centre square, as CLIP's are. SigLIP and CLIPA squeeze what is not square instead.
 """
 
+import json
 import math
 import re
 from pathlib import Path
 
 import torch
+import tyro
 from torch import Tensor
 
 from minclip.checkpoint import read_pickle
 from minclip.clip import CLIP, CLIPConfig, build_clip
 from minclip.hub import download, read_json
+from minclip.runs import run_command
+from minclip.sources import EMOJI_DIR
 from minclip.tokenizer import END, MAX_FILE, PAD, START, Tokenizer, empty_bpe
 
-SUPPORTED = {  # name: (repository of the hub, pixels a side, millions of parameters)
-    "clip-b-32": ("openai/clip-vit-base-patch32", 224, 151), "clip-b-16": ("openai/clip-vit-base-patch16", 224, 150),
-    "clip-l-14": ("openai/clip-vit-large-patch14", 224, 428), "clip-rn50": ("timm/resnet50_clip.openai", 224, 102),
-    "siglip-b-16": ("google/siglip-base-patch16-224", 224, 204),
-    "siglip-l-16": ("google/siglip-large-patch16-256", 256, 653),
-    "siglip-so400m-14": ("google/siglip-so400m-patch14-384", 378, 879),
-    "laion-b-32": ("laion/CLIP-ViT-B-32-laion2B-s34B-b79K", 224, 151),
-    "clipa-l-14": ("UCSC-VLAA/ViT-L-14-CLIPA-datacomp1B", 224, 413),
-    "clipa-h-14": ("UCSC-VLAA/ViT-H-14-CLIPA-datacomp1B", 224, 967),
-}  # fmt: skip
+SUPPORTED = json.loads((EMOJI_DIR / "published_models.json").read_text(encoding="utf-8"))  # name: its repository, ...
 SMALL = ("*.json", "merges.txt", "spiece.model")  # what is beside the weights
 WEIGHTS = ("model.safetensors", "open_clip_model.safetensors")
 NAMES = [  # regular expressions, and what stands for them here, in this order
@@ -74,12 +69,10 @@ def load(name: str | Path, unpickle: bool = False, layout: str = "") -> tuple[CL
     or openai; default: what is found. Raises FileNotFoundError for what is not there, and ValueError for what is no
     model that these towers can hold; both say where, and what is wrong.
     """
-    repository = SUPPORTED.get(str(name), (name,))[0]
+    repository = SUPPORTED.get(str(name), {"repository": name})["repository"]
     folder = download(repository, SMALL)
     if not folder.exists():
-        raise FileNotFoundError(
-            f"{name} is no file, folder or repository of the hub, nor any of {', '.join(SUPPORTED)}"
-        )
+        raise FileNotFoundError(f"{name} is no file, folder or repository, nor any of {', '.join(SUPPORTED)}")
     try:
         config = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
         found = "minclip" if "model" in config else config.get("model_type", "openai")
@@ -124,18 +117,13 @@ def load_open_clip(place: str | Path, unpickle: bool = False) -> tuple[CLIP, Tok
 
 def settings_of(folder: Path, config: dict, layout: str) -> dict:
     """What the tensors do not tell of a CLIP or SigLIP, from transformers' config.json and preprocessor_config.json."""
-    image, text, file = (
-        config.get("vision_config", {}),
-        config.get("text_config", {}),
-        folder / "preprocessor_config.json",
-    )
+    image, text = config.get("vision_config", {}), config.get("text_config", {})
+    file = folder / "preprocessor_config.json"
     for key in ("hidden_act", "layer_norm_eps"):
         if image.get(key) != text.get(key):
             raise ValueError(f"{key} is {image.get(key)} for pictures and {text.get(key)} for texts; ours is one")
-    found = {
-        "activation": text.get("hidden_act", "").replace("gelu_pytorch", "gelu"),
-        "norm_eps": text.get("layer_norm_eps"),
-    }
+    activation = text.get("hidden_act", "").replace("gelu_pytorch", "gelu")
+    found = {"activation": activation, "norm_eps": text.get("layer_norm_eps")}
     found |= {"image_heads": image.get("num_attention_heads"), "heads": text.get("num_attention_heads")}
     seen = read_json(file) if file.is_file() else {}
     found |= {key: tuple(map(float, seen.get(key, ()))) for key in ("image_mean", "image_std")}
@@ -152,9 +140,7 @@ def open_clip_settings(folder: Path) -> dict:
             raise ValueError(f"open_clip_config.json sets {key} to {value!r:.80}, which minclip's towers do not have")
     mean, last = image.get("pool_type") == "avg", text.get("pool_type") == "last"
     if (last, mean) != (text.get("no_causal_mask", False), image.get("final_ln_after_pool", False)):
-        raise ValueError(
-            "pool_type last needs no_causal_mask, and pool_type avg final_ln_after_pool; neither goes alone"
-        )
+        raise ValueError("pool_type last goes with no_causal_mask alone, and pool_type avg with final_ln_after_pool")
     return {
         "activation": "quick_gelu" if model.get("quick_gelu") else "gelu", "text_pool": "last" if last else "eos",
         "heads": text["heads"], "image_heads": image["width"] // image.get("head_width", 64),
@@ -237,9 +223,7 @@ def read_tokenizer(folder: Path, strip: bool) -> tuple[Tokenizer, list[int]]:
     names, merges = ("tokenizer.json", "merges.txt", "spiece.model"), []
     file = next((folder / name for name in names if (folder / name).is_file()), None)
     if file is None or file.stat().st_size > MAX_FILE:
-        raise ValueError(
-            f"there is no {', '.join(names)} of at most {MAX_FILE:,} bytes; copy one of the same model there"
-        )
+        raise ValueError(f"there is no {', '.join(names)} of at most {MAX_FILE:,} bytes; copy that of the model there")
     if file.suffix == ".json":
         model = read_json(file, MAX_FILE)["model"]
         kind, vocabulary = {"BPE": "clip", "WordPiece": "bert", "Unigram": "siglip"}[model["type"]], model["vocab"]
@@ -263,24 +247,21 @@ def read_tokenizer(folder: Path, strip: bool) -> tuple[Tokenizer, list[int]]:
     return Tokenizer(empty_bpe(kind, pieces, merges)), [vocabulary[piece] for piece in (*special, *rest)]
 
 
-def main() -> None:
-    """The command line: list the names, or convert one."""
-    import argparse
+def convert(name: tyro.conf.Positional[str] = "", output_dir: str = "", unpickle: bool = False) -> None:
+    """Published weights as a folder of minclip; without a name, the names that are known.
 
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("name", nargs="?", help="one of the table, a repository of the hub, a folder, or a file")
-    parser.add_argument("--output_dir", default="", help="where the converted model goes")
-    parser.add_argument("--unpickle", action="store_true", help="read pickled weights, too: tensors alone, no code")
-    args = parser.parse_args()
-    if not args.name:
-        return print("\n".join(f"{name:18s}{size} px{n:5d} M  {where}" for name, (where, size, n) in SUPPORTED.items()))
-    try:
-        if not args.output_dir or Path(args.output_dir).exists():
-            raise ValueError(f"output_dir {args.output_dir!r} exists, or is not given; choose a new --output_dir")
-        load(args.name, args.unpickle)[0].save_pretrained(args.output_dir, model_card_kwargs={"title": args.name})
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"error: {error}") from error
+    Args:
+        name: one of the table, a repository of the hub, a folder, or a file
+        output_dir: where the converted model goes
+        unpickle: read pickled weights, too: tensors alone, no code
+    """
+    for known, row in [] if name else SUPPORTED.items():
+        print(f"{known:18s}{row['pixels']} px{row['millions_of_parameters']:5d} M  {row['repository']}")
+    if name and (not output_dir or Path(output_dir).exists()):
+        raise ValueError(f"output_dir {output_dir!r} exists, or is not given; choose a new --output_dir")
+    if name:
+        load(name, unpickle)[0].save_pretrained(output_dir, model_card_kwargs={"title": name})
 
 
 if __name__ == "__main__":
-    main()
+    run_command(convert)

@@ -15,17 +15,9 @@ from minclip.tokenizer import Tokenizer
 from minclip.zero_shot import embed_images, embed_texts, evaluate_zero_shot
 
 QUERIES = (
-    "red heart",
-    "a smiling cat",
-    "Christmas tree",
-    "penguin",
-    "strawberry",
-    "guitar",
-    "snowman",
-    "sunflower",
-    "traffic light",
-    "butterfly",
-)
+    "red heart", "a smiling cat", "Christmas tree", "penguin", "strawberry", "guitar", "snowman", "sunflower",
+    "traffic light", "butterfly",
+)  # fmt: skip
 OPENMOJI_NOTICE = "Pictures: OpenMoji (CC BY-SA 4.0), FxEmoji by Mozilla (CC BY 4.0)"
 
 

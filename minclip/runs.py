@@ -6,6 +6,7 @@ A run is finished when `metrics.json`, written last, exists. Every file but the 
 import json
 import platform
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -135,3 +136,13 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{device.type} ({torch.get_num_threads()} threads)" if device.type == "cpu" else device.type
+
+
+def run_command(function: Callable[..., None]) -> None:
+    """Run a function as a command whose flags are its arguments; bad input ends it with one line."""
+    import tyro
+
+    try:
+        tyro.cli(function, use_underscores=True)
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"error: {error}") from error

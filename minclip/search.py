@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from minclip.clip import CLIP
 from minclip.own_data import PICTURES, read_inside
 from minclip.plots import Figure, plot_search, save_figure
 from minclip.retrieval import nearest
+from minclip.runs import run_command
 from minclip.sources import attempt, decode_picture, skip_report
 from minclip.tokenizer import Tokenizer
 from minclip.zero_shot import embed_images, embed_texts
@@ -171,14 +172,6 @@ def open_folder(model: str, images: str, index: str) -> tuple[CLIP, Tokenizer, l
     clip, tokenizer = load(model)
     clip.to("cuda" if torch.cuda.is_available() else "cpu")
     return clip, tokenizer, *index_folder(clip, images, index)
-
-
-def run_command(function: Callable[..., None]) -> None:
-    """Run a function as a command whose flags are its arguments; bad input ends it with one line."""
-    try:
-        tyro.cli(function, use_underscores=True)
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"error: {error}") from error
 
 
 if __name__ == "__main__":

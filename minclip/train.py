@@ -125,10 +125,8 @@ def train(
     feed = Feed(config, pairs, world.process_index, world.num_processes)
 
     precision = runs.read_precision(output) if config.resume else None
-    shared = [precision or resolve_precision(config.precision)]
-    if world.num_processes > 1:
-        broadcast_object_list(shared)  # every process computes as the first one measured
-    (precision,) = shared
+    # Every process computes as the first one measured.
+    (precision,) = broadcast_object_list([precision or resolve_precision(config.precision)])
     tracking = {"log_with": config.tracker or None, "project_dir": config.output_dir or None}
     AcceleratorState._reset_state()  # or a second run in this process could not have another precision
     accelerator = Accelerator(cpu=cpu, mixed_precision="bf16" if precision == "bf16" else "no", **tracking)
@@ -145,9 +143,8 @@ def train(
     elif config.init_from:
         start, tokenizer = runs.load_start(config.init_from, config.model)
     else:
-        shared = [train_tokenizer(pairs, config.model)]
-        broadcast_object_list(shared)  # processes that read a stream see other captions
-        (tokenizer,) = shared
+        # The first process's: of a stream, each sees other captions.
+        (tokenizer,) = broadcast_object_list([train_tokenizer(pairs, config.model)])
     feed.at(state["step"] if state else 0, tokenizer)  # raises ValueError for too large a batch
     torch.manual_seed(config.seed)
     model = build_clip(replace(config.model, vocab_size=tokenizer.vocab_size))
@@ -263,9 +260,6 @@ def check_config(config: TrainConfig) -> None:
         raise ValueError(f"unknown loss {config.model.loss!r}; choose from {', '.join(LOSSES)}")
     if config.micro_batch_size < 0:
         raise ValueError(f"micro_batch_size is {config.micro_batch_size}; choose 1 or more, or 0 for the whole batch")
-    for name in ("log_every", "checkpoint_every"):
-        if getattr(config, name) < 1:
-            raise ValueError(f"{name} is {getattr(config, name)}; it must be at least 1")
     folders = {Path(folder).resolve() for folder in (config.init_from, config.output_dir)}
     if config.init_from and config.output_dir and len(folders) == 1:
         raise ValueError(f"init_from and output_dir are both {config.output_dir}; choose another --output_dir")

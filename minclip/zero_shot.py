@@ -178,6 +178,6 @@ def classify_folder(
 
 
 if __name__ == "__main__":
-    from minclip.search import run_command
+    from minclip.runs import run_command
 
     run_command(classify_folder)

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from minclip.plots import plot_confusions, plot_curves, plot_search, save_figure
+from experiments.confusions import plot_confusions
+from minclip.plots import plot_curves, plot_search, save_figure
 
 
 def test_curves_have_labels_units_and_the_baseline():

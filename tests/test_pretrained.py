@@ -20,6 +20,7 @@ from minclip.batches import BatchConfig, tokenise
 from minclip.clip import CLIP, CLIPConfig, build_clip, start_from
 from minclip.data import Pairs
 from minclip.pretrained import SUPPORTED, load, load_open_clip, load_openai_clip, load_siglip, read_tokenizer
+from minclip.runs import run_command
 from minclip.tokenizer import PAD_ID, Tokenizer
 
 transformers = pytest.importorskip("transformers")
@@ -450,7 +451,7 @@ def test_a_name_of_the_table_is_downloaded_once_small_then_with_its_weights(monk
 def command(*arguments):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", list(arguments))
-        pretrained.main()
+        run_command(pretrained.convert)
 
 
 def converted(tmp_path, make, *more):
@@ -607,7 +608,7 @@ SHAPES = {
 
 @pytest.mark.parametrize("name", SUPPORTED)
 def test_the_table_tells_how_large_a_model_is(name):
-    size = SUPPORTED[name][1]
+    size = SUPPORTED[name]["pixels"]
     with torch.device("meta"):
         model = build_clip(CLIPConfig(image_size=size, **SHAPES[name]))
-    assert round(sum(p.numel() for p in model.parameters()) / 1e6) == SUPPORTED[name][2]
+    assert round(sum(p.numel() for p in model.parameters()) / 1e6) == SUPPORTED[name]["millions_of_parameters"]

@@ -20,6 +20,7 @@ from minclip.checkpoint import DiskError
 from minclip.clip import CLIPConfig, build_clip
 from minclip.data import plain
 from minclip.retrieval import nearest
+from minclip.runs import run_command
 from minclip.sources import decode_picture
 from minclip.tokenizer import Tokenizer
 
@@ -318,7 +319,7 @@ def call(model, tokenizer, folder, tmp_path, monkeypatch):
 
     def run(*flags: str, model=tmp_path / "run", images=folder) -> None:
         monkeypatch.setattr(sys, "argv", ["search", *flags, "--model", str(model), "--images", str(images)])
-        search.run_command(search.search_folder)
+        run_command(search.search_folder)
 
     return run
 

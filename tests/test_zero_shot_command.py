@@ -11,6 +11,7 @@ from conftest import assert_close, png
 
 from minclip import search
 from minclip.clip import CLIPConfig, build_clip
+from minclip.runs import run_command
 from minclip.tokenizer import Tokenizer
 from minclip.zero_shot import class_probabilities, classify_folder, zero_shot_weights
 
@@ -51,7 +52,7 @@ def call(folder, tmp_path, monkeypatch):
     def run(*flags: str, loss: str = "softmax"):
         places = ["--model", loss, "--images", "pictures", "--index", "cache"]
         monkeypatch.setattr(sys, "argv", ["zero_shot", *places, *flags])
-        search.run_command(classify_folder)
+        run_command(classify_folder)
 
     run.tokenizer, run.folder = tokenizer, folder
     return run

@@ -214,7 +214,7 @@ plt.show()
 # %% alt="Five rows of small drawings, the most frequent confusions: for example roles of persons that were called gestures, eight times, and mammals that were called tools, five times."
 from IPython.display import display
 
-from minclip.plots import plot_confusions
+from experiments.confusions import plot_confusions
 
 display(plot_confusions(images, truth, answers, groups.classes, count=5, notice="Pictures: Twemoji, CC BY 4.0"))
 

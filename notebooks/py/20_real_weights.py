@@ -15,7 +15,7 @@
 # **The question.** What does it take for published weights to give the same vectors in towers that one can read?
 #
 # **What you need first.** [02 · Two towers](02_two_towers.ipynb): patches, blocks, pooling. [15 · Zero-shot and prompts](15_zero_shot_and_prompts.ipynb)
-# for section 6.
+# helps with section 6.
 #
 # **Time.** Half a minute on two CPU cores. Nothing is trained here.
 #

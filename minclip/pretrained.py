@@ -140,7 +140,7 @@ def open_clip_settings(folder: Path) -> dict:
             raise ValueError(f"open_clip_config.json sets {key} to {value!r:.80}, which minclip's towers do not have")
     mean, last = image.get("pool_type") == "avg", text.get("pool_type") == "last"
     if (last, mean) != (text.get("no_causal_mask", False), image.get("final_ln_after_pool", False)):
-        raise ValueError("pool_type last goes with no_causal_mask alone, and pool_type avg with final_ln_after_pool")
+        raise ValueError("pool_type last needs no_causal_mask, avg needs final_ln_after_pool; neither goes alone")
     return {
         "activation": "quick_gelu" if model.get("quick_gelu") else "gelu", "text_pool": "last" if last else "eos",
         "heads": text["heads"], "image_heads": image["width"] // image.get("head_width", 64),

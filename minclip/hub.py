@@ -43,7 +43,7 @@ def download(name: str | Path, files: Sequence[str]) -> Path:
         return Path(snapshot_download(str(name), allow_patterns=list(files)))
     except Exception as error:  # no network, no such repository, no right to see it: the library has a dozen of them
         said = f"{name} is no folder here and could not be downloaded from the hub ({str(error) or repr(error):.300})"
-        hint = f"without a network, copy its {', '.join(files)} from a machine that has one, and name that folder"
+        hint = f"without a network, copy the FOLDER that `hf download {name} --local-dir FOLDER` makes, and name that"
         raise FileNotFoundError(f"{said}; {hint}") from error
 
 

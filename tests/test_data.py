@@ -100,6 +100,13 @@ def test_batch_larger_than_dataset():
         BatchOrder(torch.tensor([0, 1, 2, 3, 3, 3]), 5, seed=0)
 
 
+def test_the_first_deck_begins_where_it_is_told_to():
+    """A window of a stream begins in the middle of a run: its first steps must show each of its groups once."""
+    order = BatchOrder(torch.arange(12), 4, seed=0, start=5)
+    assert sorted(torch.cat([order.indices(step) for step in (5, 6, 7)]).tolist()) == list(range(12))
+    assert not torch.equal(order.indices(5), BatchOrder(torch.arange(12), 4, seed=0).indices(0))
+
+
 def test_step_generators_of_neighbours_differ():
     keys = [(seed, stream, step) for seed in range(5) for stream in range(5) for step in range(40)]
     assert len({torch.rand(1, generator=step_generator(*key), dtype=torch.float64).item() for key in keys}) == 1000

@@ -240,6 +240,8 @@ def test_only_where_captions_name_a_class_alone_may_they_repeat_in_a_batch():
         (labelled(labels, [0, 1, 2, 1]), 4),  # captions say more
         (labelled([-1, -1, 0, 1], [0, 1, 0, 1]), 4),  # no classes
         (labelled([0, 0, 0, 0], [0, 1, 0, 1]), 4),
+        (labelled([-1, -1, -1, -1], [3, 3, 3, 3]), 4),  # one caption of no class
+        (labelled([0, 0, 1, 1], [0, 1, 0, 1]), 4),  # as many captions as classes, but not theirs
     ):
         assert fair_groups(pairs, batch_size) is pairs.groups
 

@@ -263,3 +263,10 @@ def test_the_test_split_is_classified_with_the_templates(hub, monkeypatch):
     assert names == ["traffic light", "cup"] and list(templates) == RECIPES["cifar10"]["reading"]["templates"]
     evaluate(Model, None, "cifar10", Reading(templates=("my {}",)))
     assert given[1][5] == ("my {}",)
+
+
+def test_a_label_column_that_is_asked_for_goes_before_captions():
+    there = ["image", "caption", "breed", "label"]
+    assert Reading().find(there, "it") == ("image", "caption", "label")
+    assert Reading(label_column="breed").find(there, "it") == ("image", "", "breed")
+    assert Reading(label_column="breed", caption_column="caption").find(there, "it") == ("image", "caption", "breed")

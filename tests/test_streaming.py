@@ -123,7 +123,7 @@ def test_to_go_on_far_into_a_stream_reads_two_passes_at_most_and_decodes_one_win
     real = streaming.collect
     monkeypatch.setattr(streaming, "collect", lambda *about: decoded.append(1) or real(*about))
     feed.pairs_at(99_999)
-    assert len(read) <= 128 + 24 and len(decoded) <= 2
+    assert len(read) <= 128 + 2 * 24 and len(decoded) <= 2  # the next window may be on its way already
 
 
 def test_another_seed_has_another_order(shards):

@@ -27,31 +27,32 @@ class BatchConfig:
 
     model: CLIPConfig = field(default_factory=CLIPConfig)
     augmentation: Augmentation = field(default_factory=Augmentation)
+    # emoji (embedded), a file or folder of one's own, a recipe or a data set of the hub (minclip.hub_data)
     data: str = "emoji"
-    """emoji (embedded), a file or folder of one's own, a recipe or a data set of the hub (minclip.hub_data)"""
+    # the split to train on
     split: str = "train"
-    """the split to train on"""
+    # how files of one's own and data sets of the hub are read; the embedded emoji need none of it
     reading: Reading = field(default_factory=Reading)
+    # pairs a step, over all processes
     batch_size: int = 256
-    """pairs a step, over all processes"""
+    # how often a pair is shown with its first caption; its others share the rest
     first_caption: float = 0.8
-    """how often a pair is shown with its first caption; its others share the rest"""
+    # steps in all
     max_steps: int = 850
-    """steps in all"""
+    # side of the pictures in the early steps, which so cost less (CLIPA); ignored unless under image_size
     early_image_size: int = 24
-    """side of the pictures in the early steps, which so cost less (CLIPA); ignored unless under image_size"""
+    # the share of the steps that are early
     early_fraction: float = 0.85
-    """the share of the steps that are early"""
+    # the share of the patches that training pictures show (ViT only; the others are not computed)
     image_keep: float = 1.0
-    """the share of the patches that training pictures show (ViT only; the others are not computed)"""
+    # which patches stay: random, grid (one of each window) or block (a square); ViT only
     image_masking: str = "random"
-    """which patches stay: random, grid (one of each window) or block (a square); ViT only"""
+    # most tokens of a training caption, start and end counted; 0 for all
     text_tokens: int = 0
-    """most tokens of a training caption, start and end counted; 0 for all"""
+    # which words stay: truncate (the first), random, block (neighbours) or syntax (nouns first)
     text_masking: str = "truncate"
-    """which words stay: truncate (the first), random, block (neighbours) or syntax (nouns first)"""
+    # fixes weights, batches, augmentation and masks
     seed: int = 0
-    """fixes weights, batches, augmentation and masks"""
 
 
 def check_batches(config: BatchConfig) -> None:

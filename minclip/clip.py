@@ -45,61 +45,63 @@ ALLOWED = {
 class CLIPConfig:
     """Everything that fixes the shape of a model."""
 
+    # resnet or vit
     image_tower: str = "resnet"
-    """resnet or vit"""
+    # softmax (CLIP) or sigmoid (SigLIP)
     loss: str = "softmax"
-    """softmax (CLIP) or sigmoid (SigLIP)"""
+    # side of the pictures that the model sees, in pixels
     image_size: int = 32
-    """side of the pictures that the model sees, in pixels"""
+    # channels after the ResNet's stem, or width of the ViT; 0 for the tower's default (32, 128)
     image_width: int = 0
-    """channels after the ResNet's stem, or width of the ViT; 0 for the tower's default (32, 128)"""
+    # blocks in each stage of the ResNet, or in the ViT; empty for the tower's default (1 1 1, 4)
     image_layers: tuple[int, ...] = ()
-    """blocks in each stage of the ResNet, or in the ViT; empty for the tower's default (1 1 1, 4)"""
+    # by how much the ResNet's stem reduces the picture: 1, 2 or 4
     stem_stride: int = 2
-    """by how much the ResNet's stem reduces the picture: 1, 2 or 4"""
+    # the ResNet's normalisation: batch or group
     norm: str = "batch"
-    """the ResNet's normalisation: batch or group"""
+    # side of the ViT's patches, in pixels
     patch_size: int = 4
-    """side of the ViT's patches, in pixels"""
+    # how the ViT's tokens become one vector: cls, mean or map
     image_pool: str = "mean"
-    """how the ViT's tokens become one vector: cls, mean or map"""
+    # the ViT's position embeddings: learned, or sincos (fixed, as in CLIPA)
     image_positions: str = "learned"
-    """the ViT's position embeddings: learned, or sincos (fixed, as in CLIPA)"""
+    # most tokens a caption may have, start and end counted
     context_length: int = 24
-    """most tokens a caption may have, start and end counted"""
+    # most entries of the tokenizer
     vocab_size: int = 4096
-    """most entries of the tokenizer"""
+    # width of the text transformer
     text_width: int = 128
-    """width of the text transformer"""
+    # blocks of the text transformer
     text_layers: int = 2
-    """blocks of the text transformer"""
+    # attention heads of both transformers
     heads: int = 4
-    """attention heads of both transformers"""
+    # dimensions of the shared space
     embed_dim: int = 256
-    """dimensions of the shared space"""
+    # dropout inside the transformers
     dropout: float = 0.0
-    """dropout inside the transformers"""
+
     # From here on for published weights: ours have the defaults.
+
+    # attention heads of the ViT; 0 for `heads`
     image_heads: int = 0
-    """attention heads of the ViT; 0 for `heads`"""
+    # width of the MLPs inside the ViT's blocks; 0 for four times the ViT's
     image_hidden: int = 0
-    """width of the MLPs inside the ViT's blocks; 0 for four times the ViT's"""
+    # width of the MLPs inside the text transformer's blocks; 0 for four times the transformer's
     text_hidden: int = 0
-    """width of the MLPs inside the text transformer's blocks; 0 for four times the transformer's"""
+    # of the MLPs: gelu, quick_gelu (OpenAI) or gelu_tanh (SigLIP)
     activation: str = "gelu"
-    """of the MLPs: gelu, quick_gelu (OpenAI) or gelu_tanh (SigLIP)"""
+    # what the transformers' norms add to a variance: 1e-5, or 1e-6 (SigLIP)
     norm_eps: float = 1e-5
-    """what the transformers' norms add to a variance: 1e-5, or 1e-6 (SigLIP)"""
+    # the ViT's norms outside its blocks: both (CLIP), or only the one after them (SigLIP, CLIPA)
     image_norms: str = "both"
-    """the ViT's norms outside its blocks: both (CLIP), or only the one after them (SigLIP, CLIPA)"""
+    # eos: causal, pooled at the end token (CLIP); last: every token sees all, the last is pooled (SigLIP, CLIPA)
     text_pool: str = "eos"
-    """eos: causal, pooled at the end token (CLIP); last: every token sees all, the last is pooled (SigLIP, CLIPA)"""
+    # which projection has a bias: none, image (CLIP's ResNets) or text (SigLIP)
     projection_bias: str = "none"
-    """which projection has a bias: none, image (CLIP's ResNets) or text (SigLIP)"""
+    # mean of each colour, from 0 to 1, that `CLIP.encode_image` takes off
     image_mean: tuple[float, float, float] = HALF
-    """mean of each colour, from 0 to 1, that `CLIP.encode_image` takes off"""
+    # standard deviation of each colour, by which it then divides
     image_std: tuple[float, float, float] = HALF
-    """standard deviation of each colour, by which it then divides"""
 
 
 class CLIP(nn.Module, HubModel):

@@ -51,22 +51,22 @@ warnings.filterwarnings("ignore", module="PIL")
 class Reading:
     """How files of one's own and data sets of the hub are read; the embedded emoji need none of it."""
 
+    # column of the pictures (of their file names in a table); empty: IMAGE_COLUMNS (FILE_COLUMNS)
     image_column: str = ""
-    """column of the pictures (of their file names in a table); empty: IMAGE_COLUMNS (FILE_COLUMNS)"""
+    # column of the captions; empty: one of CAPTION_COLUMNS, unless label_column is given
     caption_column: str = ""
-    """column of the captions; empty: one of CAPTION_COLUMNS, unless label_column is given"""
+    # column of the classes; empty: one of LABEL_COLUMNS
     label_column: str = ""
-    """column of the classes; empty: one of LABEL_COLUMNS"""
+    # captions of a picture that has a class and no caption, {} being the class's name
     templates: tuple[str, ...] = ("a photo of a {}",)
-    """captions of a picture that has a class and no caption, {} being the class's name"""
+    # do not hold all pairs in memory, but one window after the other (minclip.streaming)
     streaming: bool = False
-    """do not hold all pairs in memory, but one window after the other (minclip.streaming)"""
+    # rows that a window of a stream reads, over all processes
     window: int = 8192
-    """rows that a window of a stream reads, over all processes"""
+    # how often a window is trained on before the next one: 2 halves the reading and decoding
     window_passes: int = 1
-    """how often a window is trained on before the next one: 2 halves the reading and decoding"""
+    # threads that decode pictures
     workers: int = 1
-    """threads that decode pictures"""
 
     def find(self, there: Iterable[str], where: object, pictures: Sequence[str] = IMAGE_COLUMNS) -> tuple[str, ...]:
         """The columns of (pictures, captions, labels) among those that are `there`; "" for captions or for labels.

@@ -52,42 +52,42 @@ from minclip.towers import Block
 class TrainConfig(BatchConfig):
     """One run. `model` holds the shape of the two towers; its fields are flags like the others."""
 
+    # where the run is kept; empty keeps nothing
     output_dir: str = "runs/latest"
-    """where the run is kept; empty keeps nothing"""
+    # folder of a finished run to start from: its weights and its tokenizer; empty for fresh ones
     init_from: str = ""
-    """folder of a finished run to start from: its weights and its tokenizer; empty for fresh ones"""
+    # pairs that go through the towers at once, in each process (loss and gradient stay the batch's); 0 for all
     micro_batch_size: int = 0
-    """pairs that go through the towers at once, in each process (loss and gradient stay the batch's); 0 for all"""
+    # keep only what goes into a transformer block and compute the rest again in backward: less memory, more time
     gradient_checkpointing: bool = False
-    """keep only what goes into a transformer block and compute the rest again in backward: less memory, more time"""
+    # share out weights, gradients and optimizer state among the processes: for towers too large for one device
     fsdp: bool = False
-    """share out weights, gradients and optimizer state among the processes: for towers too large for one device"""
+    # highest learning rate, reached after the warm-up
     lr: float = 2e-3
-    """highest learning rate, reached after the warm-up"""
+    # steps of linear warm-up, then the rate falls to zero along a cosine
     warmup_steps: int = 50
-    """steps of linear warm-up, then the rate falls to zero along a cosine"""
+    # Muon's highest learning rate, for linear and convolutional layers; 0 leaves them to AdamW, as the papers do
     muon_lr: float = 0.02
-    """Muon's highest learning rate, for linear and convolutional layers; 0 leaves them to AdamW, as the papers do"""
+    # decay of the weights, times lr a step; gains, biases and the loss's scalars have none
     weight_decay: float = 1.0
-    """decay of the weights, times lr a step; gains, biases and the loss's scalars have none"""
+    # AdamW's second beta (CLIP 0.98 for ViT, SigLIP and CLIPA 0.95)
     beta2: float = 0.98
-    """AdamW's second beta (CLIP 0.98 for ViT, SigLIP and CLIPA 0.95)"""
+    # learning rate of logit_scale and logit_bias, as a multiple of lr: Adam moves a scalar by about lr a step
     scalar_lr_factor: float = 10.0
-    """learning rate of logit_scale and logit_bias, as a multiple of lr: Adam moves a scalar by about lr a step"""
+    # fp32, bf16 (autocast), fp64, or auto: whichever of fp32 and bf16 is faster here, by a short measurement
     precision: str = "auto"
-    """fp32, bf16 (autocast), fp64, or auto: whichever of fp32 and bf16 is faster here, by a short measurement"""
+    # go on with the run in output_dir
     resume: bool = False
-    """go on with the run in output_dir"""
+    # replace the run in output_dir
     overwrite: bool = False
-    """replace the run in output_dir"""
+    # steps from one line of metrics.jsonl to the next
     log_every: int = 5
-    """steps from one line of metrics.jsonl to the next"""
+    # steps from one checkpoint to the next
     checkpoint_every: int = 200
-    """steps from one checkpoint to the next"""
+    # tensorboard, or any other tracker that accelerate knows; empty for none
     tracker: str = ""
-    """tensorboard, or any other tracker that accelerate knows; empty for none"""
+    # show a progress bar
     progress: bool = True
-    """show a progress bar"""
 
 
 @dataclass

@@ -299,7 +299,7 @@ def entries() -> dict[str, str]:
 def test_glossary_has_its_terms_in_order():
     terms = [term.replace("`", "").casefold() for term in entries()]
     assert terms == sorted(terms) and len(set(terms)) == len(terms)
-    assert 40 <= len(terms) <= 65
+    assert 40 <= len(terms) <= 60
 
 
 def test_glossary_links_resolve():

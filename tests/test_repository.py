@@ -25,9 +25,8 @@ def lines_of_code(path: Path) -> int:
     """Lines that hold code: no blanks, comments or docstrings."""
     source, documentation, lines = path.read_text(), set(), set()
     for node in ast.walk(ast.parse(source)):
-        # Docstrings, those of dataclass fields included: they are what --help prints.
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
-            documentation |= set(range(node.lineno, node.end_lineno + 1))
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node):
+            documentation |= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
     skip = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type not in skip:
